@@ -1,0 +1,1 @@
+"""Retune: a runtime for domain agents whose models are tuned from their own conversations."""

@@ -1,0 +1,56 @@
+"""Text into vectors: the tuned or plain encoder, executed by ONNX Runtime. Knows nothing about intents."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agent import graphs, weights
+from agent.models import BaseModel
+
+MAX_TOKENS = 192  # a long story keeps its first and last part, see `_clip`
+
+
+class Encoder:
+    """`embed(texts)` gives float32 [n, hidden], each row of length 1. Thread-safe.
+
+    Source of the pooling (mean over real tokens, then L2): the model card of all-MiniLM-L6-v2.
+    """
+
+    def __init__(self, base: BaseModel, adapter: Path | None = None, threads: int = 1) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
+        read = weights.read(base.path / "model.safetensors")
+        read = weights.merge(read, adapter) if adapter else read
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(graphs.bert(read, config), options, ["CPUExecutionProvider"])
+        self._tokenizer = Tokenizer.from_file(str(base.path / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, float32 [n, hidden]; an empty text gives the vector of no words."""
+        rows = [clip(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
+        out = np.zeros((len(rows), self._session.get_outputs()[0].shape[1]), dtype=np.float32)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # like lengths together: little padding
+        for start in range(0, len(order), 32):
+            batch = order[start:start + 32]
+            longest = max(len(rows[i]) for i in batch)
+            ids, mask = np.zeros((len(batch), longest), np.int64), np.zeros((len(batch), longest), np.int32)
+            for line, i in enumerate(batch):
+                ids[line, :len(rows[i])], mask[line, :len(rows[i])] = rows[i], 1
+            out[batch] = self._session.run(["pooled"], {"input_ids": ids, "mask": mask})[0]
+        return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+def clip(ids: list[int]) -> list[int]:
+    """At most MAX_TOKENS: the first third and the last two, because a wish often comes at the end of a story."""
+    if len(ids) <= MAX_TOKENS:
+        return ids
+    head = MAX_TOKENS // 3
+    return ids[:head] + ids[head - MAX_TOKENS:]

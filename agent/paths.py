@@ -1,0 +1,46 @@
+"""Every path Retune uses, below one home directory; knows nothing about what the files hold."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PROJECT = Path(__file__).resolve().parent.parent
+DOMAINS = PROJECT / "domains"
+MIGRATIONS = Path(__file__).resolve().parent / "migrations"
+RECIPES = PROJECT / "tuning" / "recipes"
+
+
+def default_home() -> Path:
+    """`RETUNE_HOME`, else the platform's user data folder."""
+    return Path(os.environ.get("RETUNE_HOME") or platformdirs.user_data_dir("retune")).expanduser()
+
+
+def models(home: Path) -> Path:
+    """Verified base models, one folder each."""
+    return home / "models"
+
+
+def database_url(home: Path) -> str:
+    """The default store: one SQLite file."""
+    return f"sqlite:///{home / 'retune.db'}"
+
+
+def registry(home: Path) -> Path:
+    """Bundles made on this machine, and aliases."""
+    return home / "registry"
+
+
+def index(home: Path) -> Path:
+    """Cached retrieval indexes, by content hash."""
+    return home / "index"
+
+
+def tool_state(home: Path, domain: str) -> Path:
+    """Where a domain's tools keep their own databases."""
+    return home / "tools" / domain
+
+
+def training(home: Path) -> Path:
+    """Unfinished training runs."""
+    return home / "training"

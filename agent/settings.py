@@ -1,0 +1,82 @@
+"""One frozen Settings: keyword over environment over retune.toml over default. Read once, never at import."""
+
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from agent import paths
+from agent.errors import SettingsError
+
+ENGINES = ("auto", "onnx", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process needs to know before it starts."""
+
+    home: Path
+    """One directory for database, registry, models and caches."""
+    encoder: str = "minilm"
+    """Embedded name, local path or Hugging Face id of the encoder."""
+    generator: str = "smollm2"
+    """Embedded name, local path or Hugging Face id of the generator."""
+    engine: str = "auto"
+    """`onnx` (fast, CPU), `transformers` (reference), or `auto`: onnx where it can serve the base."""
+    database: str = ""
+    """SQLAlchemy URL; empty: SQLite in the home."""
+    threads: int = 0
+    """CPU threads for the models; 0: all cores."""
+    max_new_tokens: int = 96
+    """Longest answer, in tokens."""
+    max_message: int = 8000
+    """Longest message that is read, in characters; more is refused with a sentence."""
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """Build the settings; unknown keys in retune.toml or wrong values raise SettingsError."""
+        home = Path(given.get("home") or paths.default_home()).expanduser()
+        found: dict[str, Any] = {}
+        for file in (home / "retune.toml", Path("retune.toml")):
+            found |= _read_toml(file)
+        for field in fields(cls):
+            if (value := os.environ.get(f"RETUNE_{field.name.upper()}")) is not None:
+                found[field.name] = value
+        found |= {name: value for name, value in given.items() if value is not None}
+        found["home"] = home
+        return cls(**{name: _cast(cls, name, value) for name, value in found.items()})
+
+    @property
+    def database_url(self) -> str:
+        """The store's SQLAlchemy URL."""
+        return self.database or paths.database_url(self.home)
+
+    @property
+    def cores(self) -> int:
+        """Threads the models may use."""
+        return self.threads or os.cpu_count() or 1
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not valid TOML ({error}); correct it or move it away.") from error
+
+
+def _cast(cls: type, name: str, value: Any) -> Any:
+    kinds = {field.name: field.type for field in fields(cls)}
+    if name not in kinds:
+        known = ", ".join(sorted(kinds))
+        raise SettingsError(f"There is no setting {name!r}; known settings: {known}.")
+    if name == "engine" and value not in ENGINES:
+        raise SettingsError(f"engine is {value!r}; use one of {', '.join(ENGINES)}.")
+    if kinds[name] is int:
+        try:
+            return int(value)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"Setting {name} is {value!r}; it must be a whole number.") from error
+    return Path(value) if name == "home" else value

@@ -1,0 +1,51 @@
+"""Weights as float32 numpy arrays: safetensors in, LoRA merged. No torch, so that an agent starts in a second."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from agent.errors import BundleError
+
+Weights = dict[str, np.ndarray]
+_DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "BF16": np.uint16}
+
+
+def read(file: Path) -> Weights:
+    """Tensors of a safetensors file; floating ones as float32. Raises BundleError if it is cut or not safetensors."""
+    try:
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            start = stream.tell()
+        header.pop("__metadata__", None)
+        raw = np.memmap(file, dtype=np.uint8, mode="r", offset=start)
+        return {name: _tensor(raw, entry) for name, entry in header.items()}
+    except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+        raise BundleError(f"{file} is not a whole safetensors file ({error}); restore it or choose another version.") from error
+
+
+def _tensor(raw: np.ndarray, entry: dict) -> np.ndarray:
+    begin, end = entry["data_offsets"]
+    if end > len(raw):
+        raise ValueError("the file is cut short")
+    array = raw[begin:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    if entry["dtype"] == "BF16":  # bf16 is the upper half of float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
+
+
+def merge(base: Weights, adapter: Path) -> Weights:
+    """A copy of `base` with a PEFT LoRA folder added in: W + scale * B @ A. Refuses keys that the base lacks."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+    low_rank = read(adapter / "adapter_model.safetensors")
+    merged = dict(base)
+    for key in (name for name in low_rank if name.endswith("lora_A.weight")):
+        target = key.removeprefix("base_model.model.").replace("lora_A.weight", "weight")
+        up, down = low_rank[key.replace("lora_A", "lora_B")], low_rank[key]
+        if target not in base or base[target].shape != (up.shape[0], down.shape[1]):
+            raise BundleError(f"{adapter} adapts {target}, which this base model does not have; retrain the bundle.")
+        if not (np.isfinite(up).all() and np.isfinite(down).all()):
+            raise BundleError(f"{adapter} holds values that are not finite in {target}; choose another version.")
+        merged[target] = base[target] + scale * (up @ down)
+    return merged
