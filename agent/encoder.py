@@ -19,16 +19,12 @@ class Encoder:
     """
 
     def __init__(self, base: BaseModel, adapter: Path | None = None, threads: int = 1) -> None:
-        import onnxruntime
         from tokenizers import Tokenizer
 
         config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
         read = weights.read(base.path / "model.safetensors")
         read = weights.merge(read, adapter) if adapter else read
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(graphs.bert(read, config), options, ["CPUExecutionProvider"])
+        self._session = graphs.bert(read, config).session(threads)
         self._tokenizer = Tokenizer.from_file(str(base.path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()

@@ -4,6 +4,7 @@ Knows shapes and operators, nothing about tokens or prompts. float32 throughout,
 transformers; the fused operators are ONNX Runtime's own (com.microsoft).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,42 @@ MICROSOFT = "com.microsoft"
 MAX_POSITIONS = 2048  # of the rotary tables; longer prompts are refused by the generator
 
 
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An ONNX model whose large weights stay in memory beside it: no copy through a file."""
+
+    model: bytes
+    weights: Weights
+
+    def session(self, threads: int) -> Any:
+        """An ONNX Runtime session on the CPU; the graph's arrays may be dropped afterwards."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self.weights.values()]
+        options.add_external_initializers(list(self.weights), values)
+        return onnxruntime.InferenceSession(self.model, options, ["CPUExecutionProvider"])
+
+
 class _Graph:
     """Collects nodes and weights; each method returns the name of what it made."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
+        self.declared: list[onnx.TensorProto] = []
+        self.weights: Weights = {}
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        if array.size < 1024:  # small ones stand in the model itself
+            self.declared.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+            return name
+        tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.external_data.add(key="location", value="memory")
+        self.declared.append(tensor)
+        self.weights[name] = np.ascontiguousarray(array)
         return name
 
     def node(self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> str:
@@ -34,12 +62,12 @@ class _Graph:
     def linear(self, x: str, weight: np.ndarray, out: str) -> str:
         return self.node("MatMul", [x, self.weight(f"{out}.weight", weight.T)], [out])
 
-    def model(self, inputs: list[Any], outputs: list[Any]) -> bytes:
-        graph = helper.make_graph(self.nodes, "graph", inputs, outputs, self.weights)
+    def model(self, inputs: list[Any], outputs: list[Any]) -> Graph:
+        graph = helper.make_graph(self.nodes, "graph", inputs, outputs, self.declared)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid(MICROSOFT, 1)]
         made = helper.make_model(graph, opset_imports=opsets)
         made.ir_version = 10
-        return made.SerializeToString()
+        return Graph(made.SerializeToString(), self.weights)
 
 
 def can_decode(config: dict[str, Any]) -> bool:
@@ -49,8 +77,8 @@ def can_decode(config: dict[str, Any]) -> bool:
             and (config.get("rope_parameters") or {}).get("rope_type", "default") == "default")
 
 
-def llama(weights: Weights, config: dict[str, Any]) -> bytes:
-    """A decoder step as a serialised ONNX model.
+def llama(weights: Weights, config: dict[str, Any]) -> Graph:
+    """A decoder step.
 
     Inputs: input_ids int64 [1, T]; last int32 [1] = past + T - 1; total int32 [] = past + T;
     past_key.i, past_value.i float32 [1, kv_heads, capacity, head_dim] (updated in place when bound as output too).
@@ -106,8 +134,8 @@ def llama(weights: Weights, config: dict[str, Any]) -> bytes:
     return g.model(inputs, outputs)
 
 
-def bert(weights: Weights, config: dict[str, Any]) -> bytes:
-    """An encoder as a serialised ONNX model.
+def bert(weights: Weights, config: dict[str, Any]) -> Graph:
+    """An encoder.
 
     Inputs: input_ids int64 [B, T]; mask int32 [B, T], 1 for real tokens. Output: pooled float32 [B, hidden],
     the mean over real tokens (not normalised).

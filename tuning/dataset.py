@@ -3,11 +3,13 @@
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import prompt
 from agent.domain import Domain, plain
+from agent.sentences import split_sentences
 from agent.types import Passage
+from tuning import metrics
 
 OOS = "oos"
 Search = Callable[[str, int], Sequence[Passage]]
@@ -31,7 +33,6 @@ class Example:
     question: str
     answer: str
     evidence: tuple[str, ...]
-    tool_result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,38 @@ def split_rows(rows: Sequence[Text], share: float, seed: int) -> tuple[list[Text
 
 
 def generator_rows(domain: Domain) -> list[Example]:
-    """Grounded questions of the domain; unanswerable ones answer with the domain's `unknown` sentence."""
-    return [example(row, domain) for row in domain.rows("dialogues.jsonl")]
+    """Grounded questions of the domain, answered in the words of their evidence.
+
+    Unanswerable ones answer with the domain's `unknown` sentence. Rows about tool results are left out: the agent
+    tells a tool's own sentences as they stand.
+    """
+    passages = {passage.id: passage.text for passage in domain.passages}
+    rows = [(row, example(row, domain)) for row in domain.rows("dialogues.jsonl") if not row.get("tool_result")]
+    return [replace(made, answer=_in_source_words(made, row["must_say"], passages)) for row, made in rows]
+
+
+def _in_source_words(made: Example, must_say: Sequence[str], passages: dict[str, str]) -> str:
+    """The one or two sentences of the evidence that carry the written answer; the written answer where none does.
+
+    A small model learns to find and copy from a few hundred rows, and to reword only from many thousands.
+    """
+    sentences = [text.strip() for key in made.evidence for text in split_sentences(passages[key])]
+    if not sentences or len(made.evidence) > 1:
+        return made.answer
+    wanted = set(plain(made.answer).split())
+    order = sorted(range(len(sentences)), key=lambda i: -len(wanted & set(plain(sentences[i]).split())) / len(wanted))
+    for count in (1, 2):
+        chosen = " ".join(sentences[i] for i in sorted(order[:count]))
+        if metrics.must_say(chosen, must_say):
+            return chosen
+    return made.answer
 
 
 def example(row: dict, domain: Domain) -> Example:
     """A row of dialogues.jsonl or eval/questions.jsonl as an Example."""
     answer = row["answer"] if row["answerable"] else domain.unknown
     return Example(row["id"], tuple(row.get("history", ())), row["question"], answer,
-                   tuple(row.get("evidence", ())), row.get("tool_result", ""))
+                   tuple(row.get("evidence", ())))
 
 
 def split_examples(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -92,31 +116,31 @@ def _article(example: Example) -> str:
 def make_groups(examples: Sequence[Example], domain: Domain, search: Search, size: int, seed: int) -> list[Group]:
     """Rows that may share facts side by side, with retrieved passages as distractors. Another seed, other groups.
 
-    Facts are shown in shuffled order, because at serving the best passage is not always the first.
+    Facts stand in the order of retrieval, as at serving; evidence that was not retrieved takes the last places.
     """
     order = random.Random(seed)
     passages = {passage.id: passage for passage in domain.passages}
-    tools = [Group((row.tool_result,), (row,)) for row in examples if row.tool_result]
-    waiting = [row for row in examples if not row.tool_result]
+    waiting = list(examples)
     order.shuffle(waiting)
-    found = {row.id: [passage.id for passage in search(" ".join((*row.history[:1], row.question)), 4)] for row in waiting}
+    found = {row.id: choose_facts(row, search) for row in waiting}
     groups = []
     while waiting:
         first = waiting.pop(0)
-        chosen = list(dict.fromkeys((*first.evidence, *found[first.id])))[:prompt.MAX_FACTS]
+        chosen = found[first.id]
         members = [first]
         for row in list(waiting):
-            if len(members) == size:
-                break
-            if row.evidence and set(row.evidence) <= set(chosen):
+            if len(members) < size and (set(row.evidence) <= set(chosen) if row.evidence else found[row.id][0] in chosen):
                 members.append(row)
-            elif not row.evidence and set(found[row.id][:2]) & set(chosen):
-                members.append(row)  # unanswerable here too, beside passages that look right
-            if row in members:
                 waiting.remove(row)
-        order.shuffle(chosen)
         facts = tuple(prompt.fact(p.title, p.heading, p.text) for p in (passages[key] for key in chosen))
         groups.append(Group(facts, tuple(members)))
-    groups += tools
-    order.shuffle(groups)
     return groups
+
+
+def choose_facts(row: Example, search: Search) -> list[str]:
+    """Ids of the passages shown with a row: what was retrieved, best first, with its evidence among them in any case."""
+    found = [passage.id for passage in search(" ".join((*row.history[:1], row.question)), prompt.MAX_FACTS)]
+    missing = [key for key in row.evidence if key not in found]
+    kept = [key for key in found if key in row.evidence]
+    others = [key for key in found if key not in row.evidence][:max(0, prompt.MAX_FACTS - len(kept) - len(missing))]
+    return [key for key in found if key in kept or key in others] + missing

@@ -8,7 +8,7 @@ on answer tokens only.
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,21 @@ def loss_of(model: Any, batch: dict[str, Any]) -> Any:
     return torch.nn.functional.cross_entropy(logits.float(), batch["targets"])
 
 
-def train(domain: Domain, examples: Sequence[Example], recipe: GeneratorRecipe, base: BaseModel, search: Search,
-          seed: int, out: Path, threads: int) -> Iterator[TrainStep]:
-    """Train and write a PEFT adapter folder to `out`; yields steps. The best epoch by held-out loss is kept."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One domain's rows with the search that finds their facts."""
+
+    domain: Domain
+    examples: Sequence[Example]
+    search: Search
+
+
+def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, seed: int, out: Path,
+          threads: int) -> Iterator[TrainStep]:
+    """Train and write a PEFT adapter folder to `out`; yields steps. The best epoch by held-out loss is kept.
+
+    Several sources train one adapter: reading is the same skill in every domain.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -111,20 +123,26 @@ def train(domain: Domain, examples: Sequence[Example], recipe: GeneratorRecipe, 
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).to(device)
     model = get_peft_model(model, LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0, bias="none",
                                              target_modules=TARGETS, task_type="CAUSAL_LM"))
-    train_rows, held_rows = split_examples(examples, recipe.held_out, seed)
-    if not train_rows or not held_rows:
-        raise DataError(f"{domain.name}: {len(examples)} grounded rows are too few to train on; write some in dialogues.jsonl.")
+    fit, kept = [], []
+    for source in sources:
+        train_rows, held_rows = split_examples(source.examples, recipe.held_out, seed)
+        if not train_rows or not held_rows:
+            raise DataError(f"{source.domain.name}: {len(source.examples)} grounded rows are too few to train on; "
+                            "write some in dialogues.jsonl.")
+        fit.append(replace(source, examples=train_rows))
+        kept.append(replace(source, examples=held_rows))
 
-    def batches(rows: Sequence[Example], groups_seed: int) -> list[dict[str, Any]]:
-        groups = make_groups(rows, domain, search, recipe.group, groups_seed)
-        encoded = [item for group in groups for item in encode_group(group, domain, tokenizer, recipe.max_length)]
+    def batches(part: Sequence[Source], groups_seed: int) -> list[dict[str, Any]]:
+        encoded = [item for source in part
+                   for group in make_groups(source.examples, source.domain, source.search, recipe.group, groups_seed)
+                   for item in encode_group(group, source.domain, tokenizer, recipe.max_length)]
         encoded.sort(key=lambda item: len(item.ids))  # like lengths together: little padding
         made = [encoded[i:i + recipe.batch] for i in range(0, len(encoded), recipe.batch)]
         random.Random(groups_seed).shuffle(made)
         return [collate(items, tokenizer.pad_token_id) for items in made]
 
-    held = batches(held_rows, seed)
-    plan = [batches(train_rows, seed + epoch) for epoch in range(recipe.epochs)]
+    held = batches(kept, seed)
+    plan = [batches(fit, seed + epoch) for epoch in range(recipe.epochs)]
     total = sum(map(len, plan))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)

@@ -1,0 +1,272 @@
+"""The turn, read downwards: redact, red flags, route, dialogue, gather, generate, guard, log, done."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from agent import dialogue, paths, prompt, redflags, slots, toolbox
+from agent.dialogue import Move, State
+from agent.domain import Domain, Intent
+from agent.errors import EngineError
+from agent.guard import Guard
+from agent.models import Step
+from agent.redact import Redactor
+from agent.sentences import SentenceFeeder
+from agent.serving import Bases, Serving
+from agent.settings import Settings
+from agent.store import Store
+from agent.types import Delta, Done, Event, Route, Routed, ToolCalled, Turn
+
+OUT_OF_SCOPE = "That is outside what I can help with here. I can help with questions such as: {examples}"
+STATES = {"docs": "answered", "fixed": "answered", "handoff": "handoff", "run": "done", "ask": "asking",
+          "confirm": "confirming", "cancelled": "cancelled", "clarify": "clarify", "refuse": "refused"}
+
+
+@dataclass
+class Agent:
+    """One domain's agent. Everything that a person is told comes out of `stream`."""
+
+    domain: Domain
+    settings: Settings
+    serving: Serving
+    store: Store
+    flags: redflags.RedFlags | None
+    tables: Mapping[str, slots.NameTable]
+    now: Callable[[], datetime]
+    redactors: dict[str, Redactor]
+    tool_state: Path
+    """Where the tools keep their databases."""
+
+    @classmethod
+    def load(cls, domain: str | Path, *, generator: Any | None = None, version: str = "champion",
+             now: Callable[[], datetime] = lambda: datetime.now(UTC), watch: Callable[[Step], None] = lambda step: None,
+             **settings: Any) -> Self:
+        """Load a domain by name or folder with its champion bundle; fetches base models at the first start.
+
+        `generator` replaces the local one, `settings` are those of Settings. Raises RetuneError with the next step.
+        """
+        known = Settings.load(**settings)
+        loaded = Domain.load(domain)
+        store = Store(known.database_url)
+        store.open()
+        serving = Serving.load(loaded, known, Bases.ensure(known, watch), version, generator)
+        flags_file = loaded.folder / "redflags.toml"
+        kinds = {kind for intent in loaded.intents.values() for _, kind in intent.slots if kind.startswith("name:")}
+        tables = {kind.partition(":")[2]: slots.NameTable.load(loaded.folder / "data" / f"{kind.partition(':')[2]}.csv")
+                  for kind in kinds}
+        return cls(loaded, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
+                   tables, now, {}, paths.tool_state(known.home, loaded.name))
+
+    async def stream(self, text: str, session: str | None = None) -> AsyncIterator[Event]:
+        """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
+        run = _Turn(self, self.serving, text, session or uuid.uuid4().hex)
+        async for event in run.events():
+            yield event
+
+    async def ask(self, text: str, session: str | None = None) -> Done:
+        """The whole turn at once."""
+        async for event in self.stream(text, session):
+            if isinstance(event, Done):
+                return event
+        raise AssertionError("a turn ends with Done or raises")
+
+    def ask_sync(self, text: str, session: str | None = None) -> Done:
+        """`ask` for code without an event loop."""
+        return asyncio.run(self.ask(text, session))
+
+    def close(self) -> None:
+        """Release the store."""
+        self.store.close()
+
+
+class _Turn:
+    """The state of one running turn; its serving stays the same whatever is swapped meanwhile."""
+
+    def __init__(self, agent: Agent, serving: Serving, text: str, session: str) -> None:
+        self.agent, self.serving, self.text = agent, serving, text
+        self.redactor = agent.redactors.setdefault(session, Redactor())
+        self.turn = Turn(id=uuid.uuid4().hex, session=session, domain=agent.domain.name, bundle=serving.bundle.name,
+                         question=text, redacted="")
+        self.state, self.messages, self.history = State(), [], []
+        self.handoff: str | None = None
+        self.started = time.perf_counter()
+
+    async def events(self) -> AsyncIterator[Event]:
+        agent = self.agent
+        saved = await asyncio.to_thread(self._open)
+        self.state = State.of(saved["state"])
+        error: str | None = "cancelled"
+        said: list[str] = []
+        restore = self.redactor.restore_stream()
+        try:
+            async for event in self._answer():
+                if isinstance(event, Delta):
+                    said.append(event.text)
+                    event = Delta(restore.feed(event.text))
+                yield event
+            if rest := restore.close():
+                yield Delta(rest)
+            error = None
+        except EngineError as failure:
+            error = str(failure)
+            raise
+        finally:  # failed and cancelled turns are logged too, with their flag, before anything else happens
+            reply = "".join(said).strip()
+            self._mark("total")
+            changed = {"reply": reply} | ({"state": "error", "flags": (*self.turn.flags, "error")} if error else {})
+            self.turn = replace(self.turn, **changed)
+            agent.store.log(self.turn, self.state.table() if not error else saved["state"], self.messages,
+                            self.handoff, error)
+        yield Done(self.turn, self.redactor.restore(reply))
+
+    def _open(self) -> dict[str, Any]:
+        saved = self.agent.store.session(self.turn.session, self.agent.domain.name)
+        self.history = [line for pair in self.agent.store.history(self.turn.session, 2) for line in pair]
+        self.redactor.reserve("\n".join(self.history))
+        return saved
+
+    async def _answer(self) -> AsyncIterator[Event]:
+        agent, domain = self.agent, self.agent.domain
+        if problem := unreadable(self.text, agent.settings.max_message):
+            self.turn = replace(self.turn, redacted=self.redactor.redact(self.text[:200]), state="refused", flags=("unreadable",))
+            yield Delta(problem)
+            return
+        self.turn = replace(self.turn, redacted=self.redactor.redact(tidy(self.text)))
+        self._mark("redact")
+        if agent.flags and (flag := agent.flags.check(self.text)):
+            self.turn = replace(self.turn, state="escalated", flags=(f"red_flag:{flag.name}",))
+            self.handoff = flag.name
+            self.state = State()
+            yield Delta(flag.message)
+            return
+        route = await asyncio.to_thread(self._route)
+        self._mark("route")
+        move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, toolbox.changes)
+        self._take(move, route)
+        yield Routed(self.turn)
+        if move.kind == "docs":
+            async for event in self._from_articles(move):
+                yield event
+            if back := dialogue.open_question(domain, self.state):
+                yield Delta(f"\n\n{back}")
+        elif move.kind == "run":
+            async for event in self._from_tool(move):
+                yield event
+        elif move.kind == "refuse":
+            examples = "; ".join(f"“{example}”" for example in domain.examples[:3])
+            yield Delta(OUT_OF_SCOPE.format(examples=examples))
+            if back := dialogue.open_question(domain, self.state):
+                yield Delta(f"\n\n{back}")
+        else:
+            if move.kind == "handoff":
+                self.handoff = move.intent
+            yield Delta(move.say)
+
+    def _take(self, move: Move, route: Route) -> None:
+        self.state = move.state
+        self.turn = replace(self.turn, route=route, intent=move.intent, slots=move.slots, state=STATES[move.kind],
+                            abstained=move.kind in ("refuse", "clarify"))
+
+    def _route(self) -> Route:
+        """The message by itself; a follow-up that says little by itself together with what went before."""
+        text, before = self.turn.redacted, self.history[-2:-1]
+        alone = self.serving.router.route([text])[0]
+        if before and slots.is_follow_up(text) and (alone.intent is None or alone.confidence < dialogue.SURE):
+            joined = self.serving.router.route([f"{before[0]} {text}"])[0]
+            return joined if joined.intent else alone
+        return alone
+
+    def _read(self, text: str, wanted: Any, asked: str | None = None) -> dict[str, Any]:
+        return slots.read(text, wanted, tables=self.agent.tables, now=self.agent.now(), asked=asked)
+
+    async def _from_articles(self, move: Move) -> AsyncIterator[Event]:
+        question = move.question or self.turn.redacted
+        leans = slots.is_follow_up(question) and bool(self.history)
+        looked_up = f"{self.history[-2]} {question}" if leans else question
+        found = await asyncio.to_thread(self.serving.index.search, looked_up, prompt.MAX_FACTS, move.intent)
+        self.turn = replace(self.turn, passages=tuple(found))
+        self._mark("retrieve")
+        sources = [prompt.fact(passage.title, passage.heading, passage.text) for passage in found]
+        async for event in self._generate(sources, question, self.history[-2:] if leans else []):
+            yield event
+
+    async def _generate(self, sources: list[str], question: str, history: list[str]) -> AsyncIterator[Event]:
+        """The generator's sentences, each through the guard; then the disclosure where the domain wants one."""
+        domain = self.agent.domain
+        self.messages = prompt.render(domain, sources, history, question)
+        guard = Guard(sources, numbers_need_source=domain.rules.numbers_need_source, forbid=domain.rules.forbid,
+                      unknown=domain.unknown, heard=[question, *history])
+        feeder, spoken = SentenceFeeder(), set()
+        stream = self.serving.generator.stream(self.messages, self.agent.settings.max_new_tokens)
+        try:
+            async for piece in stream:
+                self._mark("first_token", once=True)
+                for sentence in feeder.feed(piece):
+                    if sentence.strip() in spoken:  # a small model that begins to repeat itself has said it all
+                        return
+                    spoken.add(sentence.strip())
+                    yield self._checked(guard, sentence)
+            if (rest := feeder.close()).strip() and rest.strip() not in spoken:
+                yield self._checked(guard, rest)
+        finally:
+            await stream.aclose()
+            self._mark("generate")
+            abstained = domain.unknown in spoken
+            state = "refused" if abstained else self.turn.state
+            self.turn = replace(self.turn, abstained=abstained, state=state)
+        if not self.turn.abstained and self.turn.intent in domain.rules.disclose_intents and domain.rules.disclosure:
+            yield Delta(f"\n\n{domain.rules.disclosure}")
+
+    def _checked(self, guard: Guard, sentence: str) -> Delta:
+        self._mark("first_word", once=True)
+        verdict = guard.check(sentence)
+        if verdict.flag and verdict.flag not in self.turn.flags:
+            self.turn = replace(self.turn, flags=(*self.turn.flags, verdict.flag))
+        return Delta(verdict.sentence)
+
+    async def _from_tool(self, move: Move) -> AsyncIterator[Event]:
+        """The tool's own sentences: its figures and cautions are told as they stand."""
+        domain, intent = self.agent.domain, self.agent.domain.intents[move.intent or ""]
+        result = await asyncio.to_thread(self._run_tool, intent, move.slots)
+        self._mark("tool")
+        self.turn = replace(self.turn, tool=intent.tool, tool_arguments=move.slots, tool_result=result.summary,
+                            state="failed" if result.failed else "done")
+        yield ToolCalled(intent.tool, move.slots, result.summary)
+        yield Delta(result.summary)
+        if domain.rules.disclosure and intent.name in domain.rules.disclose_intents and not result.failed:
+            yield Delta(f"\n\n{domain.rules.disclosure}")
+        if back := dialogue.resume(domain, self.state, self._read, toolbox.changes):
+            self.state = back.state
+            yield Delta(f"\n\n{dialogue.open_question(domain, back.state)}")
+
+    def _run_tool(self, intent: Intent, values: dict[str, Any]) -> toolbox.Result:
+        """Tools get the person's own words back where a mark stands for them; the log keeps the mark."""
+        agent = self.agent
+        restored = {name: self.redactor.restore(value) if isinstance(value, str) else value for name, value in values.items()}
+        return toolbox.run(agent.domain, intent, restored, agent.tool_state, self.turn.id, agent.now())
+
+    def _mark(self, stage: str, once: bool = False) -> None:
+        if once and stage in self.turn.timings_ms:
+            return
+        spent = round((time.perf_counter() - self.started) * 1000, 1)
+        self.turn = replace(self.turn, timings_ms=self.turn.timings_ms | {stage: spent})
+
+
+def unreadable(text: str, longest: int) -> str:
+    """Why a message cannot be read, as a sentence, or an empty string."""
+    if not tidy(text):
+        return "That message was empty. What would you like to know?"
+    if len(text) > longest:
+        return (f"That message has {len(text):,} characters and I read at most {longest:,}. "
+                "Please send me the part that matters.")
+    return ""
+
+
+def tidy(text: str) -> str:
+    """Without control characters (they could speak to a terminal) and outer white space."""
+    return "".join(sign for sign in text if sign in "\n\t" or sign.isprintable() or sign in "‌‍").strip()

@@ -1,0 +1,236 @@
+"""Slots, confirmation, correction, follow-ups, switching topic and coming back: from one message to one move.
+
+Pure: state in, move out; runs no tool, writes nothing, asks no model. The state is plain data and lives in the store.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from agent import slots
+from agent.domain import Domain, Intent
+from agent.types import Route
+
+SURE = 0.6  # below it a message does not take the conversation away from a question that is open
+CLARIFY_BELOW = 0.55  # above it two close intents are not asked about
+CARRIED = ("id", "name")  # kinds whose value a follow-up may take from what went before
+
+Read = Callable[..., dict[str, Any]]
+"""(text, slots, asked=None) -> values: `slots.read` with the domain's tables and the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is open in a conversation."""
+
+    intent: str | None = None
+    """The tool intent that is being filled or confirmed."""
+    slots: dict[str, Any] = field(default_factory=dict)
+    asking: str | None = None
+    confirming: bool = False
+    options: tuple[str, ...] = ()
+    """Intents that were asked about."""
+    unclear: str = ""
+    """The message that was unclear, to be answered once the choice is made."""
+    last_intent: str | None = None
+    last_slots: dict[str, Any] = field(default_factory=dict)
+    waiting: tuple[dict[str, Any], ...] = ()
+    """Interrupted wishes, newest last: {"intent", "slots"}."""
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Self:
+        """From what `table()` gave."""
+        known = {name: table[name] for name in cls.__slots__ if name in table}
+        return cls(**known | {name: tuple(known[name]) for name in ("options", "waiting") if name in known})
+
+    def table(self) -> dict[str, Any]:
+        """As plain data for the store."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What to do now."""
+
+    kind: str
+    """docs, fixed, handoff, run, ask, confirm, cancelled, clarify or refuse."""
+    state: State
+    intent: str | None = None
+    slots: dict[str, Any] = field(default_factory=dict)
+    say: str = ""
+    question: str = ""
+    """What to look up, where it is not the message itself."""
+
+
+def step(domain: Domain, state: State, text: str, route: Route, read: Read, changes: Callable[[Intent], bool]) -> Move:
+    """The move for `text`; `changes` says whether an intent's tool changes something and so needs a yes."""
+    here = _Step(domain, text, route, read, changes)
+    if state.confirming and (move := here.confirming(state)):
+        return move
+    if state.asking and (move := here.asking(state)):
+        return move
+    if state.options and (move := here.choosing(state)):
+        return move
+    if slots.is_cancel(text) and not here.sure():
+        return Move("cancelled", _close(state), say="All right, I have left it." if state.intent else "All right.")
+    if move := here.follow_up(state):
+        return move
+    return here.fresh(state)
+
+
+def open_question(domain: Domain, state: State) -> str:
+    """How to come back to what is still open, or an empty string."""
+    if state.asking and state.intent:
+        return f"Back to {domain.intents[state.intent].about}: {domain.ask[state.asking]}"
+    if state.confirming and state.intent:
+        return f"Back to {domain.intents[state.intent].about}: shall I go ahead?"
+    return ""
+
+
+def resume(domain: Domain, state: State, read: Read, changes: Callable[[Intent], bool]) -> Move | None:
+    """The interrupted wish, taken up again after something else was finished."""
+    if state.intent or not state.waiting:
+        return None
+    wish = state.waiting[-1]
+    here = _Step(domain, "", Route(wish["intent"], 1.0, ((wish["intent"], 1.0),), 0.0), read, changes)
+    return here.fill(replace(state, waiting=state.waiting[:-1]), domain.intents[wish["intent"]], dict(wish["slots"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    domain: Domain
+    text: str
+    route: Route
+    read: Read
+    changes: Callable[[Intent], bool]
+
+    def sure(self, other_than: str | None = None) -> bool:
+        """Whether the router is sure of an intent other than the given one."""
+        return bool(self.route.intent) and self.route.intent != other_than and self.route.confidence >= SURE
+
+    def confirming(self, state: State) -> Move | None:
+        intent = self.domain.intents[state.intent or ""]
+        if slots.is_yes(self.text):
+            return Move("run", _close(state), intent.name, state.slots)
+        found = self.read(self.text, intent.slots)
+        if changed := {name: value for name, value in found.items() if value != state.slots.get(name)}:
+            return self.fill(state, intent, state.slots | changed)
+        if slots.is_no(self.text) or slots.is_cancel(self.text):
+            return Move("cancelled", _close(state), intent.name, state.slots, "All right, nothing was changed.")
+        if self.sure(other_than=intent.name) or self.route.intent is None:
+            return None
+        return self.fill(state, intent, state.slots)
+
+    def asking(self, state: State) -> Move | None:
+        intent, slot = self.domain.intents[state.intent or ""], state.asking or ""
+        if slots.is_cancel(self.text):
+            return Move("cancelled", _close(state), intent.name, state.slots, "All right, I have left it.")
+        kind = dict(intent.slots)[slot]
+        said = self.read(self.text, intent.slots)
+        if slot not in said and self.sure(other_than=intent.name) and (kind != "text" or _is_question(self.text)):
+            return None
+        if kind == "text" and _is_question(self.text) and self.route.intent != intent.name and slot not in said:
+            return None
+        found = said | self.read(self.text, intent.slots, asked=slot)
+        if found:
+            return self.fill(state, intent, state.slots | found)
+        if self.route.intent is None and _is_question(self.text):
+            return None
+        return Move("ask", state, intent.name, state.slots, f"I did not catch that. {self.domain.ask[slot]}")
+
+    def choosing(self, state: State) -> Move | None:
+        """Pick one of the intents that were asked about."""
+        picked = None
+        wanted = re.search(r"\b(first|1|second|2|third|3)\b", self.text.lower())
+        if wanted and len(self.text.split()) <= 4:
+            place = {"first": 0, "1": 0, "second": 1, "2": 1, "third": 2, "3": 2}[wanted[1]]
+            picked = state.options[place] if place < len(state.options) else None
+        elif slots.is_yes(self.text):
+            picked = state.options[0]
+        elif self.route.intent not in state.options and not self.sure():
+            words = {option: _overlap(self.text, self.domain.intents[option].about) for option in state.options}
+            best = max(words, key=lambda option: words[option])
+            picked = best if words[best] else None
+        if picked is None:
+            return None
+        again = replace(self, text=state.unclear, route=replace(self.route, intent=picked, confidence=1.0))
+        return again.start(replace(state, options=(), unclear=""), self.domain.intents[picked], question=state.unclear)
+
+    def follow_up(self, state: State) -> Move | None:
+        """"and over 10 years?", "what about naproxen?": the last tool again with what changed."""
+        last = self.domain.intents.get(state.last_intent or "")
+        if state.intent or not last or not last.slots:
+            return None
+        leaning = slots.is_follow_up(self.text) or slots.is_correction(self.text)
+        if not leaning or self.route.intent != last.name and self.sure() and self.route.confidence > 0.9:
+            return None
+        found = self.read(self.text, last.slots)
+        if not found and len(last.slots) == 1:
+            found = self.read(self.text, last.slots, asked=last.slots[0][0]) if last.slots[0][1] != "text" else {}
+        if not found:
+            return None
+        if "other" in state.last_slots and set(found) == {"medicine"}:  # the newest name takes the second place
+            found = {"other": found["medicine"]}
+        return self.fill(replace(state, asking=None), last, state.last_slots | found)
+
+    def fresh(self, state: State) -> Move:
+        """A wish of its own."""
+        state = replace(state, options=(), unclear="")
+        if self.route.intent is None:
+            return Move("refuse", state)
+        ranking = self.route.ranking
+        close = len(ranking) > 1 and ranking[0][1] - ranking[1][1] < self.domain.clarify_margin
+        if close and ranking[0][1] < CLARIFY_BELOW and len(self.text.split()) > 1:
+            options = (ranking[0][0], ranking[1][0])
+            first, second = (self.domain.intents[option].about for option in options)
+            say = f"I want to be sure I understand. Is it about {first}, or about {second}?"
+            return Move("clarify", replace(state, options=options, unclear=self.text), say=say)
+        return self.start(state, self.domain.intents[self.route.intent])
+
+    def start(self, state: State, intent: Intent, question: str = "") -> Move:
+        if intent.answer in ("docs", "generate"):
+            keep = state if state.intent else replace(state, last_intent=intent.name, last_slots={})
+            return Move("docs", keep, intent.name, question=question)
+        if intent.answer in ("fixed", "handoff"):
+            return Move(intent.answer, state, intent.name, say=intent.reply)
+        if state.intent and state.intent != intent.name:  # put aside what was open
+            state = replace(state, waiting=(*state.waiting, {"intent": state.intent, "slots": state.slots}))
+        known = self.read(self.text, intent.slots)
+        carried = {}
+        if _leans(self.text) or slots.is_follow_up(self.text):
+            before = state.slots | state.last_slots
+            carried = {name: before[name] for name, kind in intent.slots
+                       if name in before and kind.partition(":")[0] in CARRIED}
+        return self.fill(state, intent, carried | known)
+
+    def fill(self, state: State, intent: Intent, values: dict[str, Any]) -> Move:
+        """Ask for the first missing slot, else confirm, else run."""
+        open_state = replace(state, intent=intent.name, slots=values, asking=None, confirming=False)
+        for name, _ in intent.slots:
+            if name not in values:
+                return Move("ask", replace(open_state, asking=name), intent.name, values, self.domain.ask[name])
+        if self.changes(intent):
+            told = ", ".join(f"{name} {value}" for name, value in values.items())
+            say = f"Please confirm, {intent.about}: {told}. Shall I go ahead?"
+            return Move("confirm", replace(open_state, confirming=True), intent.name, values, say)
+        return Move("run", _close(open_state), intent.name, values)
+
+
+def _close(state: State) -> State:
+    """Nothing open any more; what it was stays for follow-ups."""
+    return replace(state, intent=None, slots={}, asking=None, confirming=False, options=(), unclear="",
+                   last_intent=state.intent or state.last_intent, last_slots=state.slots or state.last_slots)
+
+
+def _is_question(text: str) -> bool:
+    return bool(re.search(r"[?？]", text) or re.match(r"(what|how|when|where|why|who|which|can|do|does|is|are|could)\b", text.lower()))
+
+
+def _leans(text: str) -> bool:
+    """Whether the message points back by a word such as "it" or "that one"."""
+    return bool(re.search(r"\b(it|that|this|them|those|the same|that one|one)\b", text.lower()))
+
+
+def _overlap(text: str, about: str) -> int:
+    return len(set(re.findall(r"\w{4,}", text.lower())) & set(re.findall(r"\w{4,}", about.lower())))

@@ -1,0 +1,53 @@
+"""What answers: one bundle loaded with its router, generator and index. Immutable; a swap replaces it whole."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agent import models, paths
+from agent.domain import Domain
+from agent.encoder import Encoder
+from agent.models import BaseModel, Step
+from agent.registry import Bundle, Registry
+from agent.retrieve import Index
+from agent.router import Router
+from agent.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Bases:
+    """The base models that a process uses, ready on disk."""
+
+    encoder: BaseModel
+    generator: BaseModel
+
+    @classmethod
+    def ensure(cls, settings: Settings, watch: Callable[[Step], None] = lambda step: None) -> "Bases":
+        """Fetched and converted first if need be."""
+        return cls(models.ensure(settings.encoder, settings, watch), models.ensure(settings.generator, settings, watch))
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A loaded bundle; a running turn keeps its own."""
+
+    bundle: Bundle
+    router: Router
+    generator: Any
+    """Anything with `stream(messages, max_tokens)`, see agent.generators."""
+    index: Index
+
+    @classmethod
+    def load(cls, domain: Domain, settings: Settings, bases: Bases, version: str = "champion",
+             generator: Any | None = None) -> "Serving":
+        """Verify the bundle, then load it; `generator` replaces the local one."""
+        from agent.generators.local import LocalGenerator
+
+        bundle = Registry(domain, settings.home).get(version)
+        bundle.verify()
+        bundle.check_fits(domain, bases.encoder, bases.generator)
+        router = Router(bundle.path / "router", bases.encoder, settings.cores)
+        plain = Encoder(bases.encoder, None, settings.cores)  # vectors of articles outlive a bundle, so the plain encoder
+        index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
+        generator = generator or LocalGenerator(bases.generator, bundle.part("generator"), settings)
+        return cls(bundle, router, generator, index)

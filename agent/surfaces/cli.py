@@ -1,0 +1,212 @@
+"""The command `retune`: each command is a few lines that call one room and print. Exit 0 done, 1 refused, 2 usage."""
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agent.errors import RetuneError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+                  help="Domain agents whose models are tuned, and keep being tuned, from their own conversations.")
+bench = typer.Typer(no_args_is_help=True, help="Measure parts on data of your own.")
+app.add_typer(bench, name="bench")
+
+DomainArgument = Annotated[str, typer.Argument(help="A shipped domain or a folder with a domain.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Home = Annotated[Path | None, typer.Option(help="Where everything is kept (RETUNE_HOME).")]
+
+
+def main() -> None:
+    """Entry point: quiet libraries, and errors that a person can act on as one sentence."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except RetuneError as error:
+        print(f"retune: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ValueError as error:
+        if type(error).__module__.startswith("agent."):
+            print(f"retune: {error}", file=sys.stderr)
+            sys.exit(1)
+        raise
+
+
+def show(table: Any, as_json: bool, lines: Callable[[], None]) -> None:
+    """JSON, or the lines for a person."""
+    if as_json:
+        print(json.dumps(table, indent=1, ensure_ascii=False))
+    else:
+        lines()
+
+
+@contextmanager
+def loader(home: Path | None, quiet: bool = False) -> Any:
+    """A function name -> Agent that loads each domain once, with progress for base models."""
+    from agent.agent import Agent
+    from agent.surfaces.progress import model_bar
+
+    loaded: dict[str, Agent] = {}
+
+    def load(name: str) -> Agent:
+        if name not in loaded:
+            with model_bar(quiet) as watch:
+                loaded[name] = Agent.load(name, home=home, watch=watch)
+        return loaded[name]
+
+    try:
+        yield load
+    finally:
+        for agent in loaded.values():
+            agent.close()
+
+
+@app.command()
+def chat(domain: Annotated[str, typer.Argument(help="Domain to start with.")] = "customer_service",
+         examples: Annotated[bool, typer.Option(help="Ask each domain's example questions, then leave.")] = False,
+         home: Home = None) -> None:
+    """Chat in the terminal; from a pipe, one question a line."""
+    from agent.domain import Domain, shipped
+    from agent.surfaces import chat as room
+
+    with loader(home) as load:
+        piped = None if sys.stdin.isatty() else [line for line in sys.stdin.read().splitlines() if line.strip()]
+        if examples or piped == []:
+            piped = [line for name in shipped() for line in (f"/domain {name}", *Domain.load(name).examples)]
+            domain = shipped()[0]
+        talk = room.Chat(load, domain, getpass.getuser(), room.write)
+        if piped is None:
+            room.write(f"{talk.agent.domain.title}. Ask away; /help shows what else you can do.\n")
+        room.run(talk, iter(piped) if piped is not None else None)
+
+
+@app.command()
+def ask(domain: DomainArgument, text: str, session: Annotated[str | None, typer.Option(help="Go on with this session.")] = None,
+        as_json: Json = False, home: Home = None) -> None:
+    """Ask one question."""
+    from agent.surfaces.chat import events_to_table, foot
+
+    with loader(home, quiet=as_json) as load:
+        done = load(domain).ask_sync(text, session)
+    show(events_to_table(done), as_json, lambda: print(f"{done.reply}\n{foot(done)}"))
+
+
+@app.command()
+def train(domain: Annotated[list[str], typer.Argument(help="One domain, or several that share one generator adapter.")],
+          recipe: Annotated[str, typer.Option(help="A shipped recipe or a .toml file.")] = "default",
+          part: Annotated[str, typer.Option(help="both, router or generator; the other comes from the champion.")] = "both",
+          champion: Annotated[bool, typer.Option(help="Make the new bundle the champion without a test.")] = False,
+          starter: Annotated[bool, typer.Option(help="Write the bundle to the domain's own models/ folder.")] = False,
+          as_json: Json = False, home: Home = None) -> None:
+    """Tune router and generator from the domain's rows, as one new bundle."""
+    from agent.domain import Domain
+    from agent.registry import Bundle, Registry
+    from agent.serving import Bases
+    from agent.settings import Settings
+    from agent.surfaces.progress import TrainPrinter, model_bar
+    from tuning import recipe as recipes
+    from tuning import train as room
+
+    settings, loaded = Settings.load(home=home), [Domain.load(name) for name in domain]
+    if part not in ("both", *room.PARTS):
+        raise typer.BadParameter("part is both, router or generator")
+    with model_bar(as_json) as watch:
+        bases = Bases.ensure(settings, watch)
+    printer, made = TrainPrinter(), []
+    parts = room.PARTS if part == "both" else (part,)
+    for step in room.train(loaded, settings, recipes.load(recipe), bases, parts=parts, starter=starter):
+        if isinstance(step, Bundle):
+            made.append(step)
+        elif not as_json:
+            printer.show(step)
+    for each, bundle in zip(loaded, made if champion else []):
+        registry = Registry(each, settings.home)
+        registry.set_champion(bundle.version, registry.aliases().get("champion"), "asked for by `retune train --champion`")
+    show([{"bundle": bundle.name, "path": str(bundle.path), **bundle.manifest} for bundle in made], as_json,
+         lambda: print("\n".join(f"{b.name} is ready in {b.path} ({b.manifest['train_s']} s)." for b in made)))
+
+
+@app.command()
+def evaluate(domain: DomainArgument, version: Annotated[str, typer.Option(help="Alias, number or domain@0007.")] = "champion",
+             only: Annotated[str, typer.Option(help="Parts, comma separated: router, generator, retrieval, end_to_end, conversations, red_flags.")] = "",
+             as_json: Json = False, home: Home = None) -> None:
+    """Hold a bundle against rows that it never saw: base, few-shot and tuned side by side."""
+    from tuning.report import report
+
+    with loader(home, quiet=as_json) as load:
+        table = report(load(domain), version, tuple(filter(None, only.split(","))), lambda line: print(line, file=sys.stderr))
+    from agent.surfaces.tables import print_report
+
+    show(table, as_json, lambda: print_report(table))
+
+
+@app.command()
+def versions(domain: DomainArgument, as_json: Json = False, home: Home = None) -> None:
+    """List a domain's bundles and their aliases."""
+    from agent.domain import Domain
+    from agent.registry import Registry
+    from agent.settings import Settings
+
+    registry = Registry(Domain.load(domain), Settings.load(home=home).home)
+    names = {number: alias for alias, number in registry.aliases().items()}
+    rows = [{"bundle": b.name, "alias": names.get(b.version), "made": b.manifest["made"], "parent": b.manifest["parent"],
+             "recipe": b.manifest["recipe"], "train_s": b.manifest["train_s"], "path": str(b.path)} for b in registry.versions()]
+    show(rows, as_json, lambda: print("\n".join(
+        f"{row['bundle']}  {row['alias'] or '-':<10} made {row['made']}  recipe {row['recipe']}  {row['path']}" for row in rows)
+        or f"No bundles yet; make one with `retune train {domain}`."))
+
+
+@app.command()
+def models(as_json: Json = False, home: Home = None) -> None:
+    """Fetch, verify and convert the base models; say where they are."""
+    from agent import models as room
+    from agent.settings import Settings
+    from agent.surfaces.progress import model_bar
+
+    settings = Settings.load(home=home)
+    with model_bar(as_json) as watch:
+        found = [room.ensure(name, settings, watch) for name in (settings.encoder, settings.generator)]
+    for model in found:
+        room.verify(model)
+    rows = [{"name": m.name, "path": str(m.path), "fingerprint": m.fingerprint} for m in found]
+    show(rows, as_json, lambda: print("\n".join(f"{row['name']:<10} {row['fingerprint'][:12]}  {row['path']}" for row in rows)))
+
+
+@app.command()
+def doctor(as_json: Json = False, home: Home = None) -> None:
+    """Check versions, disk, database, models, bundles; print remedies. Exit 1 if something is wrong."""
+    from agent.settings import Settings
+    from agent.surfaces.doctor import examine
+
+    findings = examine(Settings.load(home=home))
+    show([finding.table() for finding in findings], as_json, lambda: print("\n".join(map(str, findings))))
+    if any(not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@bench.command("router")
+def bench_router(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"intent\"} to train on.")],
+                 test: Annotated[Path, typer.Option(help="Rows to test on; touched once, at the end.")],
+                 valid: Annotated[Path | None, typer.Option(help="Rows for stopping and calibration.")] = None,
+                 oos: Annotated[Path | None, typer.Option(help="Out-of-scope rows to test on.")] = None,
+                 oos_valid: Annotated[Path | None, typer.Option(help="Out-of-scope rows for calibration.")] = None,
+                 method: Annotated[str, typer.Option(help="tuned, or frozen (logistic regression on the plain encoder).")] = "tuned",
+                 seed: int = 7, as_json: Json = False, home: Home = None) -> None:
+    """Train a router on any rows and print what it reaches."""
+    from agent.settings import Settings
+    from agent.surfaces.progress import TrainPrinter
+    from tuning.bench import bench_router as run
+
+    printer = TrainPrinter()
+    table = run(train, test, valid, oos, oos_valid, method, seed, Settings.load(home=home),
+                (lambda step: None) if as_json else printer.show)
+    show(table, as_json, lambda: print("\n".join(f"{name:<18} {value}" for name, value in table.items())))

@@ -1,0 +1,110 @@
+"""What may be wrong on this machine, each finding with its remedy. Looks, changes nothing."""
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agent import models
+from agent.database import wal_bug
+from agent.domain import Domain, shipped
+from agent.errors import RetuneError
+from agent.prompt import prompt_hash
+from agent.registry import Registry
+from agent.settings import Settings
+from agent.store import Store
+
+NEEDED = ("torch", "transformers", "peft", "onnxruntime", "faiss-cpu", "bm25s", "langchain-core", "SQLAlchemy", "alembic")
+FREE_MB = 1000  # base models, a training run and a database that grows
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One look: what, whether it is well, and what to do if not."""
+
+    what: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+    def table(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"what": self.what, "ok": self.ok, "detail": self.detail, "remedy": self.remedy}
+
+    def __str__(self) -> str:
+        mark = "ok  " if self.ok else "BAD "
+        return f"{mark} {self.what:<12} {self.detail}" + (f"\n     -> {self.remedy}" if self.remedy else "")
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, in the order in which they should be mended."""
+    return [_python(), *_packages(), _disk(settings), _sqlite(), _database(settings), *_models(settings), *_bundles(settings)]
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    return Finding("python", ok, platform.python_version(), "" if ok else "Install Python 3.11 or newer.")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in NEEDED:
+        try:
+            yield Finding("package", True, f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("package", False, f"{name} is missing", f"pip install {name}")
+
+
+def _disk(settings: Settings) -> Finding:
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free // 10**6
+    ok = free >= FREE_MB
+    return Finding("disk", ok, f"{free} MB free at {settings.home}", "" if ok else "Free some space or set RETUNE_HOME elsewhere.")
+
+
+def _sqlite() -> Finding:
+    import sqlite3
+
+    if wal_bug():
+        return Finding("sqlite", True, f"{sqlite3.sqlite_version}: has the WAL-reset bug, so every commit takes one lock between "
+                       "processes", "Nothing to do; a Python with SQLite 3.51.3 or newer needs no lock.")
+    return Finding("sqlite", True, sqlite3.sqlite_version)
+
+
+def _database(settings: Settings) -> Finding:
+    try:
+        problems = Store(settings.database_url).check()
+    except RetuneError as error:
+        problems = [str(error)]
+    if problems:
+        return Finding("database", False, problems[0], "Move the file away or restore a backup; nothing is overwritten by itself.")
+    return Finding("database", True, "sound, or not made yet")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    for name in (settings.encoder, settings.generator):
+        found = models.find(name, settings)
+        if found is None:
+            yield Finding("model", False, f"{name} is not here yet", "Run `retune models`.")
+            continue
+        try:
+            models.verify(found)
+            yield Finding("model", True, f"{name} {found.fingerprint[:12]}")
+        except (RetuneError, OSError) as error:
+            yield Finding("model", False, str(error), f"Delete {found.path} and run `retune models`.")
+
+
+def _bundles(settings: Settings) -> Iterator[Finding]:
+    for name in shipped():
+        try:
+            domain = Domain.load(name)
+            bundle = Registry(domain, settings.home).get()
+            bundle.verify()
+            fits = bundle.manifest["prompt"] == prompt_hash(domain)
+            yield Finding("bundle", fits, bundle.name, "" if fits else f"Run `retune train {name}`: the prompt has changed.")
+        except RetuneError as error:
+            yield Finding("bundle", False, str(error), f"Run `retune train {name}` or restore the folder.")

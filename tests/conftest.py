@@ -1,0 +1,40 @@
+"""A home of its own for every test; the embedded models are fetched once and linked into it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent import paths
+from agent.settings import Settings
+
+MODELS = paths.models(paths.default_home())  # of the person who runs the tests, before RETUNE_HOME moves
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home in the test's own folder."""
+    place = tmp_path / "home"
+    place.mkdir()
+    monkeypatch.setenv("RETUNE_HOME", str(place))
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.chdir(tmp_path)
+    return place
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder with the embedded base models, fetched and converted if this is the first run."""
+    from agent.models import ensure
+
+    settings = Settings.load(home=MODELS.parent)
+    for name in (settings.encoder, settings.generator):
+        ensure(name, settings)
+    return MODELS
+
+
+@pytest.fixture
+def settings(home: Path, real_models: Path) -> Settings:
+    """Settings of a home that holds the embedded models."""
+    os.symlink(real_models, home / "models", target_is_directory=True)
+    return Settings.load(home=home)

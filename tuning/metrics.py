@@ -1,0 +1,60 @@
+"""Figures from predictions: plain functions of arrays and strings, no models."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over equal-width bins, 0 to 1 (Guo et al., 2017)."""
+    edges = np.linspace(0, 1, bins + 1)
+    total = 0.0
+    for low, high in zip(edges[:-1], edges[1:]):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            total += abs(right[inside].mean() - confidence[inside].mean()) * inside.mean()
+    return float(total)
+
+
+def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
+    """Mean F1 over the intents that occur in `truth`."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0.0))
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Probability that an out-of-scope row scores above an in-scope row."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(np.r_[np.zeros(len(inside)), np.ones(len(outside))], np.r_[inside, outside]))
+
+
+def fpr95(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Share of out-of-scope rows let in at the threshold that lets 95 % of in-scope rows in."""
+    return float((outside <= np.quantile(inside, 0.95)).mean())
+
+
+def must_say(answer: str, phrases: Sequence[str]) -> bool:
+    """Whether every phrase (or one of its `|` alternatives) stands in the answer, case and spacing aside."""
+    said = _flat(answer)
+    return all(any(_flat(option) in said for option in phrase.split("|")) for phrase in phrases)
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """F-measure of the longest common subsequence of words (Lin, 2004)."""
+    a, b = re.findall(r"\w+", answer.lower()), re.findall(r"\w+", reference.lower())
+    if not a or not b:
+        return 0.0
+    row = [0] * (len(b) + 1)
+    for word in a:
+        before = 0
+        for j, other in enumerate(b, start=1):
+            before, row[j] = row[j], before + 1 if word == other else max(row[j], row[j - 1])
+    common = row[-1]
+    return 2 * common / (len(a) + len(b))
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.lower().replace("’", "'").split())

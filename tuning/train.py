@@ -1,0 +1,99 @@
+"""One training run: router and generator tuned from one set of rows, published as one bundle."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent import paths
+from agent.domain import Domain
+from agent.encoder import Encoder
+from agent.errors import BundleError
+from agent.prompt import prompt_hash
+from agent.registry import Bundle, Registry
+from agent.retrieve import Index
+from agent.router import Router
+from agent.serving import Bases
+from agent.settings import Settings
+from tuning import dataset, train_generator, train_router
+from tuning.recipe import Recipe
+from tuning.steps import TrainStep
+
+PARTS = ("router", "generator")
+
+
+def train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: Bases, *, parts: tuple[str, ...] = PARTS,
+          starter: bool = False) -> Iterator[TrainStep | Bundle]:
+    """Yields TrainSteps, and a published Bundle for each domain; several domains share one generator adapter.
+
+    A part that is not trained is taken from the champion. `starter`: publish to each domain's own `models/` folder.
+    """
+    scratch = paths.training(settings.home) / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{'-'.join(domain.name for domain in domains)}"
+    started, losses = datetime.now(UTC), {}
+    for domain in domains:
+        (scratch / domain.name).mkdir(parents=True)
+        yield from _watch(_router(domain, settings, recipe, bases, parts, scratch / domain.name), losses)
+    if "generator" in parts:
+        sources = [_source(domain, settings, bases, scratch / domain.name) for domain in domains]
+        yield from _watch(train_generator.train(sources, recipe.generator, bases.generator, recipe.seed, scratch / "generator",
+                                                settings.cores), losses)
+    for domain in domains:
+        yield _publish(domain, settings, recipe, bases, parts, starter, scratch, started, losses, domains)
+    shutil.rmtree(scratch)
+
+
+def _watch(steps: Iterable[TrainStep], losses: dict[str, float]) -> Iterator[TrainStep]:
+    """Pass the steps on and remember the best held-out loss of each stage."""
+    for step in steps:
+        if step.held_out is not None:
+            losses[step.stage] = min(step.held_out, losses.get(step.stage, step.held_out))
+        yield step
+
+
+def _router(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...],
+            folder: Path) -> Iterator[TrainStep]:
+    if "router" in parts:
+        (folder / "router").mkdir()
+        yield from train_router.train(dataset.router_rows(domain), recipe.router, bases.encoder, recipe.seed,
+                                      folder / "router", settings.cores)
+    elif (parent := _champion(domain, settings)) and (old := parent.part("router")):
+        shutil.copytree(old, folder / "router")
+    else:
+        raise BundleError(f"{domain.name} has no champion to take the router from; train both parts.")
+
+
+def _source(domain: Domain, settings: Settings, bases: Bases, folder: Path) -> train_generator.Source:
+    """The domain's rows with the retrieval that will serve: the new router's intent and the index."""
+    index = Index.build(domain, Encoder(bases.encoder, None, settings.cores), bases.encoder.fingerprint, paths.index(settings.home))
+    router = Router(folder / "router", bases.encoder, settings.cores)
+    return train_generator.Source(domain, dataset.generator_rows(domain),
+                                  lambda text, count: index.search(text, count, router.route([text])[0].intent))
+
+
+def _publish(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...], starter: bool,
+             scratch: Path, started: datetime, losses: dict[str, float], domains: Sequence[Domain]) -> Bundle:
+    folder, parent = scratch / domain.name, _champion(domain, settings)
+    taught = {each.name: each.data_hash() for each in domains}
+    if "generator" in parts:
+        shutil.copytree(scratch / "generator", folder / "generator")
+    elif parent and (old := parent.part("generator")):  # without an adapter the generator answers as its base does
+        shutil.copytree(old, folder / "generator")
+        taught = parent.manifest["generator_data"]
+    (folder / "recipe.json").write_text(json.dumps(recipe.table(), indent=1), encoding="utf-8")
+    manifest: dict[str, Any] = {
+        "domain": domain.name, "parent": parent.name if parent and not starter else None,
+        "encoder": bases.encoder.fingerprint, "generator": bases.generator.fingerprint, "prompt": prompt_hash(domain),
+        "data": domain.data_hash(), "generator_data": taught, "recipe": recipe.name, "seed": recipe.seed,
+        "made": started.isoformat(timespec="seconds"), "train_s": round((datetime.now(UTC) - started).total_seconds()),
+        "held_out_loss": losses,
+    }
+    return Registry(domain, settings.home).publish(folder, manifest, domain.models if starter else None)
+
+
+def _champion(domain: Domain, settings: Settings) -> Bundle | None:
+    try:
+        return Registry(domain, settings.home).get("champion")
+    except BundleError:
+        return None
