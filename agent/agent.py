@@ -169,8 +169,9 @@ class _Turn:
 
     def _take(self, move: Move, route: Route) -> None:
         self.state = move.state
+        intent = self.agent.domain.intents.get(move.intent or "")
         self.turn = replace(self.turn, route=route, intent=move.intent, slots=move.slots, state=STATES[move.kind],
-                            abstained=move.kind in ("refuse", "clarify"))
+                            tool=intent.tool if intent else "", abstained=move.kind in ("refuse", "clarify"))
 
     def _route(self) -> Route:
         """The message by itself; a follow-up that says little by itself together with what went before."""
@@ -206,7 +207,7 @@ class _Turn:
         try:
             async for piece in stream:
                 self._mark("first_token", once=True)
-                for sentence in feeder.feed(piece):
+                for sentence in feeder.feed(harmless(piece)):
                     if sentence.strip() in spoken:  # a small model that begins to repeat itself has said it all
                         return
                     spoken.add(sentence.strip())
@@ -234,7 +235,7 @@ class _Turn:
         domain, intent = self.agent.domain, self.agent.domain.intents[move.intent or ""]
         result = await asyncio.to_thread(self._run_tool, intent, move.slots)
         self._mark("tool")
-        self.turn = replace(self.turn, tool=intent.tool, tool_arguments=move.slots, tool_result=result.summary,
+        self.turn = replace(self.turn, tool_arguments=move.slots, tool_result=result.summary,
                             state="failed" if result.failed else "done")
         yield ToolCalled(intent.tool, move.slots, result.summary)
         yield Delta(result.summary)
@@ -268,5 +269,10 @@ def unreadable(text: str, longest: int) -> str:
 
 
 def tidy(text: str) -> str:
-    """Without control characters (they could speak to a terminal) and outer white space."""
-    return "".join(sign for sign in text if sign in "\n\t" or sign.isprintable() or sign in "‌‍").strip()
+    """Without control characters and outer white space."""
+    return harmless(text).strip()
+
+
+def harmless(text: str) -> str:
+    """Without control characters, which could speak to a terminal; joiners stay, emoji and scripts need them."""
+    return "".join(sign for sign in text if sign in "\n\t\u200c\u200d" or sign.isprintable())

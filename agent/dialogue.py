@@ -6,6 +6,7 @@ Pure: state in, move out; runs no tool, writes nothing, asks no model. The state
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Self
 
 from agent import slots
@@ -66,11 +67,13 @@ class Move:
 def step(domain: Domain, state: State, text: str, route: Route, read: Read, changes: Callable[[Intent], bool]) -> Move:
     """The move for `text`; `changes` says whether an intent's tool changes something and so needs a yes."""
     here = _Step(domain, text, route, read, changes)
+    if state.options:  # asked last, so read first; a message that picks neither lets go of both
+        if move := here.choosing(state):
+            return move
+        state = replace(state, options=(), unclear="")
     if state.confirming and (move := here.confirming(state)):
         return move
     if state.asking and (move := here.asking(state)):
-        return move
-    if state.options and (move := here.choosing(state)):
         return move
     if slots.is_cancel(text) and not here.sure():
         return Move("cancelled", _close(state), say="All right, I have left it." if state.intent else "All right.")
@@ -109,12 +112,19 @@ class _Step:
         """Whether the router is sure of an intent other than the given one."""
         return bool(self.route.intent) and self.route.intent != other_than and self.route.confidence >= SURE
 
+    def elsewhere(self, intent: Intent, found: dict[str, Any]) -> bool:
+        """Whether a message that names a thing is surely a question of another kind, as "and where is LK-10555?" is."""
+        names = bool(found) and all(kind.partition(":")[0] in CARRIED for name, kind in intent.slots if name in found)
+        return (self.sure(other_than=intent.name) and names and _is_question(self.text) and not slots.is_correction(self.text)
+                and not _says_only(self.text, found, spare=0))
+
     def confirming(self, state: State) -> Move | None:
         intent = self.domain.intents[state.intent or ""]
         if slots.is_yes(self.text):
             return Move("run", _close(state), intent.name, state.slots)
         found = self.read(self.text, intent.slots)
-        if changed := {name: value for name, value in found.items() if value != state.slots.get(name)}:
+        changed = {name: value for name, value in found.items() if value != state.slots.get(name)}
+        if changed and not self.elsewhere(intent, found):
             return self.fill(state, intent, state.slots | changed)
         if slots.is_no(self.text) or slots.is_cancel(self.text):
             return Move("cancelled", _close(state), intent.name, state.slots, "All right, nothing was changed.")
@@ -128,11 +138,14 @@ class _Step:
             return Move("cancelled", _close(state), intent.name, state.slots, "All right, I have left it.")
         kind = dict(intent.slots)[slot]
         said = self.read(self.text, intent.slots)
-        if slot not in said and self.sure(other_than=intent.name) and (kind != "text" or _is_question(self.text)):
+        found = said | self.read(self.text, intent.slots, asked=slot)
+        bare = kind != "text" and slot in found and _says_only(self.text, {slot: found[slot]})  # however it is routed
+        if self.elsewhere(intent, said):
+            return None
+        if slot not in said and not bare and self.sure(other_than=intent.name) and (kind != "text" or _is_question(self.text)):
             return None
         if kind == "text" and _is_question(self.text) and self.route.intent != intent.name and slot not in said:
             return None
-        found = said | self.read(self.text, intent.slots, asked=slot)
         if found:
             return self.fill(state, intent, state.slots | found)
         if self.route.intent is None and _is_question(self.text):
@@ -163,20 +176,19 @@ class _Step:
         if state.intent or not last or not last.slots:
             return None
         leaning = slots.is_follow_up(self.text) or slots.is_correction(self.text)
-        if not leaning or self.route.intent != last.name and self.sure() and self.route.confidence > 0.9:
+        if not leaning:
             return None
         found = self.read(self.text, last.slots)
+        if self.route.intent != last.name and self.route.confidence > 0.9 and not _says_only(self.text, found):
+            return None
         if not found and len(last.slots) == 1:
             found = self.read(self.text, last.slots, asked=last.slots[0][0]) if last.slots[0][1] != "text" else {}
         if not found:
             return None
-        if "other" in state.last_slots and set(found) == {"medicine"}:  # the newest name takes the second place
-            found = {"other": found["medicine"]}
-        return self.fill(replace(state, asking=None), last, state.last_slots | found)
+        return self.fill(replace(state, asking=None), last, state.last_slots | _paired(last, found, state.last_slots))
 
     def fresh(self, state: State) -> Move:
         """A wish of its own."""
-        state = replace(state, options=(), unclear="")
         if self.route.intent is None:
             return Move("refuse", state)
         ranking = self.route.ranking
@@ -197,12 +209,16 @@ class _Step:
         if state.intent and state.intent != intent.name:  # put aside what was open
             state = replace(state, waiting=(*state.waiting, {"intent": state.intent, "slots": state.slots}))
         known = self.read(self.text, intent.slots)
+        for wish in state.waiting:  # said again: what was told before still counts, unless another thing is meant
+            if wish["intent"] == intent.name and all(known.get(name, value) == value for name, value in wish["slots"].items()):
+                state = replace(state, waiting=tuple(other for other in state.waiting if other is not wish))
+                known = wish["slots"] | known
         carried = {}
         if _leans(self.text) or slots.is_follow_up(self.text):
-            before = state.slots | state.last_slots
+            before = state.last_slots | state.slots
             carried = {name: before[name] for name, kind in intent.slots
                        if name in before and kind.partition(":")[0] in CARRIED}
-        return self.fill(state, intent, carried | known)
+        return self.fill(state, intent, carried | _paired(intent, known, carried))
 
     def fill(self, state: State, intent: Intent, values: dict[str, Any]) -> Move:
         """Ask for the first missing slot, else confirm, else run."""
@@ -224,12 +240,33 @@ def _close(state: State) -> State:
 
 
 def _is_question(text: str) -> bool:
-    return bool(re.search(r"[?？]", text) or re.match(r"(what|how|when|where|why|who|which|can|do|does|is|are|could)\b", text.lower()))
+    return bool(re.search(r"[?？]", text)
+                or re.match(r"(what|how|when|where|why|who|which|can|do|does|is|are|could)\b", text.lower()))
 
 
 def _leans(text: str) -> bool:
     """Whether the message points back by a word such as "it" or "that one"."""
     return bool(re.search(r"\b(it|that|this|them|those|the same|that one|one)\b", text.lower()))
+
+
+_LEADS = frozenset("a about actually and at for how i if instead is it its make meant my no not of oh ok okay one or over "
+                   "please same sorry that the then though to what with wrong year years yr yrs month months percent".split())
+
+
+def _says_only(text: str, values: dict[str, Any], spare: int = 1) -> bool:
+    """Whether a message holds the values and hardly a word besides (`spare`), as in "and what about LK-10436?"."""
+    told = set(re.findall(r"\w+", " ".join(map(str, values.values())).lower()))
+    rest = [word for word in re.findall(r"\w+", text.lower()) if word not in _LEADS | told and not any(map(str.isdigit, word))]
+    return bool(values) and len(rest) <= spare
+
+
+def _paired(intent: Intent, found: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A lone new name beside one from before takes the second of two places: "with warfarin?" after ibuprofen."""
+    for (first, kind), (second, other) in pairwise(intent.slots):
+        new = kind == other and kind.startswith("name:") and first in found and second not in found
+        if new and found[first] != before.get(first, found[first]):
+            return {name: value for name, value in found.items() if name != first} | {second: found[first]}
+    return found
 
 
 def _overlap(text: str, about: str) -> int:

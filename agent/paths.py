@@ -22,8 +22,10 @@ def models(home: Path) -> Path:
 
 
 def database_url(home: Path) -> str:
-    """The default store: one SQLite file."""
-    return f"sqlite:///{home / 'retune.db'}"
+    """The default store: one SQLite file, whatever signs its path has."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(home / "retune.db")).render_as_string()
 
 
 def registry(home: Path) -> Path:

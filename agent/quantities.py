@@ -505,12 +505,14 @@ _SUM_REWRITES = tuple((re.compile(said), meant) for said, meant in (
     (r"\bsubtract (\$?[\d.,]*\d) from (\$?[\d.,]*\d)", r"\2 - \1"),
     (r"\b(?:increased by|raised by|added to)\b", "plus"), (r"\b(?:reduced by|decreased by|less|take away)\b", "minus"),
     (r"\b(?:split (?:by|between|among)|shared (?:by|between)|divide by)\b", "divided by"),
-    (r"(?<=%) ?x ?(?=\d)", " times "), (r"\*\*|\^", " to the power of "), (r"\bsqrt (?=\d)", "square root of "), (r"\bsquare root of ?\(", "sqrt("), (r"\b(?:shares|items|units) (?:at|@)(?= )", "times"),
+    (r"(?<=%) ?x ?(?=\d)", " times "), (r"\*\*|\^", " to the power of "), (r"\bsqrt (?=\d)", "square root of "),
+    (r"\bsquare root of ?\(", "sqrt("), (r"\b(?:shares|items|units) (?:at|@)(?= )", "times"),
 ))
 _PIECE = re.compile(r"(?P<value>[$€£]?(?!0\d)(?:\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d{1,9})?|[$€£]?\.\d{1,9}|\bhalf\b|\ba quarter\b)"
                     r"|(?P<post>%|\bper ?cent\b|\bsquared\b|\bdollars?\b|\beuros?\b|\bpounds?\b)|(?P<open>\()|(?P<close>\))"
-                    r"|(?P<pre>\bsquare root of(?= \d)|\bsqrt(?= ?\())|(?P<sign>[-+*/]|\b(?:plus|minus|times|multiplied by|divided by|over|of|to"
-                    r" the power of)\b|(?:(?<=[\d)])|(?<=[\d)] ))x(?= ?[$€£]?[\d(]))|(?P<space> +)|(?P<other>[a-z']+|.)", re.S)
+                    r"|(?P<pre>\bsquare root of(?= [\d.,]{1,24}(?![\d.,]| ?%| per))|\bsqrt(?= ?\()"
+                    r")|(?P<sign>[-+*/]|\b(?:plus|minus|times|multiplied by|divided by|over|of|to the power of)\b"
+                    r"|(?:(?<=[\d)])|(?<=[\d)] ))x(?= ?[$€£]?[\d(]))|(?P<space> +)|(?P<other>[a-z']+|.)", re.S)
 
 
 def sum_of(text: str) -> str | None:
@@ -521,27 +523,24 @@ def sum_of(text: str) -> str | None:
     text = text[:2000]
     for said, meant in _SUM_REWRITES:
         text = said.sub(meant, text)
-    best, begin, depth, signs, operand, last, fallback = "", -1, 0, 0, False, "", (-1, 0)
-    for piece in (*_PIECE.finditer(text), None):
-        kind = piece.lastgroup or "" if piece else "other"
+    best, begin, depth, signs, last, whole = "", -1, 0, 0, "", (0, 0)  # whole: (end, signs) up to the last complete sum
+    for piece in _PIECE.finditer(text + " ;"):  # the ";" ends a sum that ends the text
+        kind = piece.lastgroup or ""
         if kind == "space":
             continue
-        fits = {"value": not operand, "open": not operand, "pre": not operand, "post": last == "value", "close": operand and depth > 0, "sign": operand or piece is not None and piece[0] == "-"}.get(kind, False)
-        if begin >= 0 and not fits or piece is None:
-            if fallback[1] and len(best) < fallback[0] - begin <= 200:
-                best = text[begin:fallback[0]]
-            begin, depth, signs, operand, last, fallback = -1, 0, 0, False, "", (-1, 0)
-            fits = kind in ("value", "open", "pre")
-        if not fits:
-            continue
-        assert piece is not None, "the last piece never fits"
+        operand = last in ("value", "post", "close")  # what stands before can be calculated with
+        fits = {"value": not operand, "open": not operand, "pre": not operand, "post": last == "value",
+                "close": operand and depth > 0, "sign": operand or piece[0] == "-"}.get(kind, False)
+        if begin >= 0 and not fits:
+            if whole[1] and len(best) < whole[0] - begin <= 200:
+                best = text[begin:whole[0]]
+            begin, depth, signs, operand, last, whole = -1, 0, 0, False, "", (0, 0)
         if begin < 0:
             if kind not in ("value", "open", "pre") and piece[0] != "-":
                 continue
             begin = piece.start()
-        depth += {"open": 1, "close": -1}.get(kind, 0)
         signs += kind == "pre" or piece[0] == "squared" or kind == "sign" and operand
-        operand, last = kind in ("value", "post", "close"), kind
-        if operand and depth == 0:
-            fallback = (piece.end(), signs)
+        depth, last = depth + {"open": 1, "close": -1}.get(kind, 0), kind
+        if depth == 0 and kind in ("value", "post", "close"):
+            whole = (piece.end(), signs)
     return best.strip() or None

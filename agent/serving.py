@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from agent import models, paths
 from agent.domain import Domain
@@ -47,7 +48,22 @@ class Serving:
         bundle.verify()
         bundle.check_fits(domain, bases.encoder, bases.generator)
         router = Router(bundle.path / "router", bases.encoder, settings.cores)
-        plain = Encoder(bases.encoder, None, settings.cores)  # vectors of articles outlive a bundle, so the plain encoder
+        # vectors of articles outlive a bundle, so they come from the plain encoder
+        plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
         index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
-        generator = generator or LocalGenerator(bases.generator, bundle.part("generator"), settings)
+        adapter = bundle.part("generator")
+        weights = bundle.manifest["files"]["generator/adapter_model.safetensors"] if adapter else None
+        generator = generator or _share(("generator", bases.generator, weights, settings.engine, settings.cores),
+                                        lambda: LocalGenerator(bases.generator, adapter, settings))
         return cls(bundle, router, generator, index)
+
+
+_shared: WeakValueDictionary[Any, Any] = WeakValueDictionary()
+
+
+def _share(key: Any, make: Callable[[], Any]) -> Any:
+    """One copy in memory of what several domains have in common, for as long as one of them uses it."""
+    found = _shared.get(key)
+    if found is None:
+        found = _shared[key] = make()
+    return found

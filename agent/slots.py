@@ -21,7 +21,7 @@ from agent import quantities
 _WORD = re.compile(r"[^\W_]+")
 FUZZY = 0.85
 """Least difflib ratio at which a misspelt name counts."""
-_TRIED = 100  # unknown words that are compared with the names; a person's message has fewer
+_TRIED = 100  # unknown words and pairs that are compared with the names; a person's message has fewer
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class NameTable:
 
     def find(self, text: str) -> list[str]:
         """Canonical names in order of appearance, each once: the longest form at each word, then near misspellings."""
-        words, forms, found, misses = _WORD.findall(text.lower()), self._forms, [], []
-        at = 0
+        words, forms, starts, found, at = _WORD.findall(text.lower()), self._forms, self._starts, [], 0
+        misses: dict[str, int] = {}
         while at < len(words):
-            for size in range(self._starts.get(words[at], 0), 0, -1):
+            for size in range(starts.get(words[at], 0), 0, -1):
                 if name := forms.get(" ".join(words[at:at + size])):
                     found.append((at, name))
                     break
             else:
                 size = 1
-                misses += [(at, words[at]), (at, " ".join(words[at:at + 2]))]
+                if len(misses) < _TRIED:
+                    misses.setdefault(words[at], at)
+                    misses.setdefault(" ".join(words[at:at + 2]), at)
             at += size
-        for at, form in list(dict((form, (at, form)) for at, form in reversed(misses)).values())[-_TRIED:]:
-            if name := self._near(form):
-                found.append((at, name))
+        found += [(at, name) for form, at in misses.items() if (name := self._near(form))]
         return list(dict.fromkeys(name for _, name in sorted(found)))
 
     def _near(self, form: str) -> str | None:
@@ -234,22 +234,21 @@ _NO = re.compile(
     r"|this|now|yet|really|quite|right|correct|so|it)\b(?! sure)|(?:please )?(?:don'?t|do not)(?! (?:know|have|remember|want|need|like))|i (?:don'?t|do not)"
     r" (?:think so|want (?:that|to))|that(?:'?s| is) (?:not|wrong)|absolutely not|of course not|rather not)\b")
 _CANCEL = re.compile(
-    rf"{_OH}(?:no[, ]+|you know what[, ]+|let'?s |can (?:you|we) |thanks[, ]+)*(?:never ?mind|nvm|(?:forget|scrap) (?:about )?(?:it|that|this)|(?:cancel|stop|drop"
-    r"|leave|abort|skip)(?: (?:it(?: there| at that| be)?|that|this|the whole thing|here))?|i(?:'?ve| have)? changed my mind about (?:it|this|that)|don'?t bother"
-    r"|quit|exit)(?:(?:,? (?:please|thanks|thank you|then|now|for now|actually|after all))*[.! ]*$|[,.!;]| (?:i'?ll|i will|i found|i don'?t)\b)")
+    rf"{_OH}(?:no[, ]+|you know what[, ]+|let'?s |can (?:you|we) |thanks[, ]+)*(?:never ?mind|nvm|(?:forget|scrap) (?:about )?(?:it|that|this)"
+    r"|(?:cancel|stop|drop|leave|abort|skip)(?: (?:it(?: there| at that| be)?|that|this|the whole thing|here))?|i(?:'?ve| have)? changed my mind about (?:it"
+    r"|this|that)|don'?t bother|quit|exit)(?:(?:,? (?:please|thanks|thank you|then|now|for now|actually|after all))*[.! ]*$|[,.!;]| i(?:'?ll| will| found)\b)")
 _FOLLOW = re.compile(rf"{_OH}(?:and|what about|how about|also|same|what if|what then|but (?:what|if|how)|or (?:what|if|for|with)|with|then|instead)\b")
 _LEANING = re.compile(
     r"(?:over|for|with|at|in|after|until|to|or|but|then|by|from|on)\b|.*\b(?:that|those|them|instead|then|same|both|the other)\b|.*\bit\W*$"
     r"|(?:why|how so|how come|really|which one|since when|such as|like what|go on|tell me more|more)\b|\D{0,8}\d\S*(?: \S+){0,2}$")
-_GREETING = re.compile(r"(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|howdy|greetings|thanks?|thank you|cheers|bye|goodbye|that'?s (?:all|great|fine))\b"
-                       r"(?!,? (?:and|what|how) )")
+_GREETING = re.compile(r"(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|thanks?|thank you|cheers|bye|goodbye|that'?s (?:all|great|fine))\b(?!,? (?:and|what|how) )")
 _CORRECTION = re.compile(
-    rf"\bi meant\b|^no\b.{{0,12}}\bi said\b|\b(?:no|oops),? (?:wait|sorry)[, ]+\w|^{_OH}i mean\b|\b(?:scratch that|my mistake|my bad|typo)\b|^(?:no, |sorry, )?correction\b|^{_OH}(?:can you |could you )?make (?:it|that) "
-    r"|\b(?:actually|sorry|no|wait|oops|rather)[,. -]+(?:no[,. ]+)?(?:make (?:it|that)|change (?:it|that)|it'?s|it (?:is|was)|should be|let'?s (?:say|do|make))\b"
-    r"|\bnot (?!sure|only|just)[^.!?]{1,30}?,? but |^(?!.{0,60}as described).{1,60}, not \S.{0,30}$|^it'?s not [^.!?]{1,30}?,? it'?s ")
+    rf"\bi meant\b|^no\b.{{0,12}}\bi said\b|\b(?:no|oops),? (?:wait|sorry)[, ]+\w|^{_OH}i mean\b|\b(?:scratch that|my mistake|my bad|typo)\b|^(?:no, )?correction\b"
+    rf"|^{_OH}(?:can you |could you )?make (?:it|that) |\b(?:actually|sorry|no|wait|oops|rather)[,. -]+(?:no[,. ]+)?(?:(?:make|change) (?:it|that)|it'?s|it (?:is|was)"
+    r"|should be|let'?s (?:say|do|make))\b|\bnot (?!sure|only|just)[^.!?]{1,30}?,? but |^(?!.{0,60}as described).{1,60}, not \S.{0,30}$|^it'?s not .{1,30}?,? it'?s ")
 _TAKE_BACK = re.compile(
-    r"(?:no|nope|sorry|oops|wait|actually|wrong)(?:[,. ]+(?:no|sorry|wait))*[,. -]+(?!(?:thanks?|thank|please|don'?t|do|cancel|leave|stop|i|i'?m|i'?ll|i'?ve|go|way"
-    r"|problem|worries|need|that|it|not|what|who|why|how|when|where|can|could|is|are|nothing|never|idea|one|more|longer|you|we|the|a|forget|yes|ok|no|to)\b)\w")
+    r"(?:no|nope|sorry|oops|wait|actually|wrong)(?:[,. ]+(?:no|sorry|wait))*[,. -]+(?!(?:thanks?|thank|please|don'?t|do|cancel|leave|stop|i|i'?(?:m|ll|ve)|go"
+    r"|way|problem|worries|need|that|it|not|what|who|why|how|when|where|can|could|is|are|nothing|never|idea|one|more|longer|you|we|the|a|forget|yes|ok|no|to)\b)\w")
 
 
 def _said(text: str) -> tuple[str, int]:

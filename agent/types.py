@@ -53,8 +53,10 @@ class Turn:
     slots: dict[str, Any] = field(default_factory=dict)
     passages: tuple[Passage, ...] = ()
     tool: str = ""
+    """The intent's tool, called or waiting for a slot or a yes."""
     tool_arguments: dict[str, Any] = field(default_factory=dict)
     tool_result: str = ""
+    """Empty unless the tool was called."""
     reply: str = ""
     """Redacted, as logged."""
     flags: tuple[str, ...] = ()

@@ -255,8 +255,7 @@ def test_a_bare_measure_fills_what_was_asked_for(text: str, asked: str, value: f
 def test_a_sum_is_cut_out_so_that_the_calculator_works_it_out(text: str, sum_: str, result: float) -> None:
     found = said("calculate", text, "expression")["expression"]
     assert found == sum_
-    call = {"name": "calculate", "args": {"expression": found}, "id": "1", "type": "tool_call"}
-    value = calculate.func(found) if hasattr(calculate, "func") and calculate.func else calculate.invoke(call)
+    value = calculate.func(found)
     assert value["data"]["result"] == pytest.approx(result, abs=1e-5)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent import paths, prompt
+from agent import prompt
 from agent.agent import Agent
 from agent.serving import Bases, Serving
 from agent.store import Store
@@ -20,8 +20,11 @@ from tuning.batch import BatchWriter
 PARTS = ("router", "retrieval", "generator", "end_to_end", "conversations", "red_flags")
 
 
-def report(agent: Agent, version: str, only: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
-    """{"domain", "bundle", "router": {...}, "generator": {"base", "few_shot", "tuned"}, "conversations": ...}."""
+def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """{"domain", "bundle", "router": {...}, "generator": {"base", "few_shot", "tuned"}, "conversations": ...}.
+
+    `limit`: at most so many held-out questions for the generator, drawn by the hash of their id; 0: all.
+    """
     domain, settings = agent.domain, agent.settings
     if version != "champion":
         agent = replace(agent, serving=Serving.load(domain, settings, Bases.ensure(settings), version))
@@ -41,13 +44,16 @@ def report(agent: Agent, version: str, only: tuple[str, ...], say: Callable[[str
         say("questions through the whole agent ...")
         table["end_to_end"] = _end_to_end(agent)
     if "generator" in wanted:
-        table["generator"] = _arms(agent, say)
+        table["generator"] = _arms(agent, limit, say)
     return table
 
 
-def _arms(agent: Agent, say: Callable[[str], None]) -> dict[str, Any]:
+def _arms(agent: Agent, limit: int, say: Callable[[str], None]) -> dict[str, Any]:
     domain, settings, serving = agent.domain, agent.settings, agent.serving
-    rows = evaluate.questions(domain, lambda text, count: serving.index.search(text, count, serving.router.route([text])[0].intent))
+    rows = evaluate.questions(domain, lambda text, count: serving.index.search(
+        text, count, serving.router.route([text])[0].intent))
+    if limit:
+        rows = sorted(rows, key=lambda row: hashlib.sha256(row[0].id.encode()).digest())[:limit]
     prompts = [prompt.render(domain, sources, example.history, example.question) for example, sources, _ in rows]
     base = Bases.ensure(settings).generator
     arms = {"base": (prompts, None), "few_shot": ([evaluate.few_shot(domain, messages) for messages in prompts], None),
@@ -55,30 +61,28 @@ def _arms(agent: Agent, say: Callable[[str], None]) -> dict[str, Any]:
     table = {}
     for arm, (messages, adapter) in arms.items():
         key = base.fingerprint if adapter is None else json.dumps(serving.bundle.manifest["files"], sort_keys=True)
-        answers = _answers(messages, key, paths.index(settings.home).parent / "answers",
-                           lambda: BatchWriter(base, adapter, settings.cores), settings.max_new_tokens,
-                           lambda done: say(f"generator, {arm}: {done} of {len(messages)}"))
-        table[arm] = evaluate.generator_report(domain, rows, answers)
+        cached = settings.home / "answers" / f"{_digest(key, messages, settings.max_new_tokens)}.json"
+        if not cached.is_file():
+            _write(cached, messages, BatchWriter(base, adapter, settings.cores), settings.max_new_tokens, f"generator, {arm}", say)
+        table[arm] = evaluate.generator_report(domain, rows, json.loads(cached.read_text(encoding="utf-8")))
     return table
 
 
-def _answers(prompts: list[list[Message]], key: str, cache: Path, writer: Callable[[], BatchWriter], limit: int,
-             watch: Callable[[int], None]) -> list[str]:
+def _digest(key: str, prompts: list[list[Message]], limit: int) -> str:
     """Greedy answers are a function of weights and prompts, so the same question is not computed twice."""
-    digest = hashlib.sha256(json.dumps([key, prompts, limit]).encode()).hexdigest()[:32]
-    file = cache / f"{digest}.json"
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps([key, prompts, limit]).encode()).hexdigest()[:32]
+
+
+def _write(file: Path, prompts: list[list[Message]], writer: BatchWriter, limit: int, name: str, say: Callable[[str], None]) -> None:
     answers = [""] * len(prompts)
-    for done, (i, text) in enumerate(writer().write(prompts, limit), start=1):
+    for done, (i, text) in enumerate(writer.write(prompts, limit), start=1):
         answers[i] = text
         if done % 16 == 0 or done == len(prompts):
-            watch(done)
-    cache.mkdir(parents=True, exist_ok=True)
+            say(f"{name}: {done} of {len(prompts)}")
+    file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(".tmp")
     scratch.write_text(json.dumps(answers), encoding="utf-8")
     scratch.replace(file)
-    return answers
 
 
 def _end_to_end(agent: Agent) -> dict[str, Any]:

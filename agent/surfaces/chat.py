@@ -3,11 +3,12 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agent.agent import Agent
 from agent.errors import RetuneError
+from agent.front import Front
 from agent.types import Delta, Done
 
 HELP = """\
@@ -21,12 +22,21 @@ HELP = """\
 
 
 class Chat:
-    """One person at a terminal or a pipe; `answer(line)` handles one line."""
+    """One person at a terminal or a pipe; `answer(line)` handles one line.
 
-    def __init__(self, agents: Callable[[str], Agent], domain: str, author: str, show: Callable[[str], None]) -> None:
+    With several domains the message decides which one answers, until `/domain NAME` settles it.
+    """
+
+    def __init__(self, agents: Callable[[str], Agent], domains: Sequence[str], author: str, show: Callable[[str], None]) -> None:
         self.agents, self.author, self.show = agents, author, show
-        self.agent = agents(domain)
+        self.front = Front({name: agents(name) for name in domains})
+        self.agent = agents(domains[0])
         self.session, self.last = uuid.uuid4().hex, None
+
+    def choose(self, line: str) -> None:
+        """Take the agent that the line belongs to."""
+        if len(self.front.agents) > 1 and not line.startswith("/"):
+            self.agent = self.front.agents[self.front.pick(line, self.session, self.agent.domain.name)]
 
     async def answer(self, line: str) -> bool:
         """Handle one line; False to leave."""
@@ -43,9 +53,12 @@ class Chat:
             self.show(f"{error}\n")
         return True
 
+    def _session(self) -> str:
+        return f"{self.session}-{self.agent.domain.name}"
+
     async def _turn(self, line: str) -> None:
         try:
-            async for event in self.agent.stream(line, self.session):
+            async for event in self.agent.stream(line, self._session()):
                 if isinstance(event, Delta):
                     self.show(event.text)
                 elif isinstance(event, Done):
@@ -62,6 +75,7 @@ class Chat:
             return "A new conversation."
         if command == "/domain":
             self.agent = self.agents(rest)
+            self.front = Front({rest: self.agent})
             self.session, self.last = uuid.uuid4().hex, None
             return f"Now talking to {self.agent.domain.title}."
         if command not in ("/up", "/down", "/correct", "/why"):
@@ -78,7 +92,7 @@ class Chat:
                 "/correct": "Noted: the better answer will be trained on after review."}[command]
 
     def _redacted(self, text: str) -> str:
-        return self.agent.redactors[self.session].redact(text) if text else ""
+        return self.agent.redactors[self._session()].redact(text) if text else ""
 
 
 def foot(done: Done) -> str:
@@ -99,7 +113,7 @@ def why(done: Done) -> str:
     if turn.slots:
         lines.append("slots: " + ", ".join(f"{name} = {value}" for name, value in turn.slots.items()))
     lines += [f"passage {p.id}: {p.title}, {p.heading} (source: {p.source})" for p in turn.passages]
-    if turn.tool:
+    if turn.tool_result:
         lines.append(f"tool {turn.tool}({turn.tool_arguments}) -> {turn.tool_result}")
     lines += [f"rule: {flag}" for flag in turn.flags]
     lines.append("times (ms): " + ", ".join(f"{stage} {spent:.0f}" for stage, spent in turn.timings_ms.items()))
@@ -112,17 +126,19 @@ def run(chat: Chat, lines: Iterator[str] | None) -> None:
         while True:
             if lines is None:
                 try:
-                    line = await asyncio.to_thread(input, f"{chat.agent.domain.name}> ")
+                    line = await asyncio.to_thread(input, "> ")
                 except (EOFError, KeyboardInterrupt):
                     return
             else:
                 line = next(lines, None)
                 if line is None:
                     return
-                if not line.strip():
-                    continue
+            if not line.strip():
+                continue
+            chat.choose(line.strip())
+            if lines is not None:
                 chat.show(f"{chat.agent.domain.name}> {line.strip()}\n")
-            if line.strip() and not await chat.answer(line):
+            if not await chat.answer(line):
                 return
 
     asyncio.run(loop())
@@ -140,7 +156,7 @@ def events_to_table(done: Done) -> dict[str, Any]:
     return {"answer": done.reply, "intent": turn.intent, "confidence": turn.route.confidence if turn.route else None,
             "abstained": turn.abstained, "state": turn.state,
             "sources": [{"id": p.id, "title": p.title, "source": p.source} for p in turn.passages],
-            "tools": [{"tool": turn.tool, "arguments": turn.tool_arguments, "result": turn.tool_result}] if turn.tool else [],
+            "tools": [{"tool": turn.tool, "arguments": turn.tool_arguments, "result": turn.tool_result}] if turn.tool_result else [],
             "bundle": turn.bundle, "turn_id": turn.id, "session_id": turn.session, "flags": list(turn.flags),
             "timings_ms": turn.timings_ms}
 

@@ -71,7 +71,7 @@ def loader(home: Path | None, quiet: bool = False) -> Any:
 
 
 @app.command()
-def chat(domain: Annotated[str, typer.Argument(help="Domain to start with.")] = "customer_service",
+def chat(domain: Annotated[str | None, typer.Argument(help="One domain; without it all shipped ones, picked by the message.")] = None,
          examples: Annotated[bool, typer.Option(help="Ask each domain's example questions, then leave.")] = False,
          home: Home = None) -> None:
     """Chat in the terminal; from a pipe, one question a line."""
@@ -82,10 +82,10 @@ def chat(domain: Annotated[str, typer.Argument(help="Domain to start with.")] = 
         piped = None if sys.stdin.isatty() else [line for line in sys.stdin.read().splitlines() if line.strip()]
         if examples or piped == []:
             piped = [line for name in shipped() for line in (f"/domain {name}", *Domain.load(name).examples)]
-            domain = shipped()[0]
-        talk = room.Chat(load, domain, getpass.getuser(), room.write)
+        talk = room.Chat(load, [domain] if domain else shipped(), getpass.getuser(), room.write)
         if piped is None:
-            room.write(f"{talk.agent.domain.title}. Ask away; /help shows what else you can do.\n")
+            titles = ", ".join(agent.domain.title for agent in talk.front.agents.values())
+            room.write(f"{titles}: ask away; /help shows what else you can do.\n")
         room.run(talk, iter(piped) if piped is not None else None)
 
 
@@ -138,12 +138,13 @@ def train(domain: Annotated[list[str], typer.Argument(help="One domain, or sever
 @app.command()
 def evaluate(domain: DomainArgument, version: Annotated[str, typer.Option(help="Alias, number or domain@0007.")] = "champion",
              only: Annotated[str, typer.Option(help="Parts, comma separated: router, generator, retrieval, end_to_end, conversations, red_flags.")] = "",
+             limit: Annotated[int, typer.Option(help="Held-out questions for the generator at most; 0: all.")] = 0,
              as_json: Json = False, home: Home = None) -> None:
     """Hold a bundle against rows that it never saw: base, few-shot and tuned side by side."""
     from tuning.report import report
 
     with loader(home, quiet=as_json) as load:
-        table = report(load(domain), version, tuple(filter(None, only.split(","))), lambda line: print(line, file=sys.stderr))
+        table = report(load(domain), version, tuple(filter(None, only.split(","))), limit, lambda line: print(line, file=sys.stderr))
     from agent.surfaces.tables import print_report
 
     show(table, as_json, lambda: print_report(table))
@@ -210,3 +211,7 @@ def bench_router(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"int
     table = run(train, test, valid, oos, oos_valid, method, seed, Settings.load(home=home),
                 (lambda step: None) if as_json else printer.show)
     show(table, as_json, lambda: print("\n".join(f"{name:<18} {value}" for name, value in table.items())))
+
+
+if __name__ == "__main__":
+    main()
