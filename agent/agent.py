@@ -166,6 +166,8 @@ class _Turn:
             if move.kind == "handoff":
                 self.handoff = move.intent
             yield Delta(move.say)
+            if move.kind == "cancelled" and (back := self._taken_up()):
+                yield Delta(f"\n\n{back}")
 
     def _take(self, move: Move, route: Route) -> None:
         self.state = move.state
@@ -241,9 +243,14 @@ class _Turn:
         yield Delta(result.summary)
         if domain.rules.disclosure and intent.name in domain.rules.disclose_intents and not result.failed:
             yield Delta(f"\n\n{domain.rules.disclosure}")
-        if back := dialogue.resume(domain, self.state, self._read, toolbox.changes):
-            self.state = back.state
-            yield Delta(f"\n\n{dialogue.open_question(domain, back.state)}")
+        if back := self._taken_up():
+            yield Delta(f"\n\n{back}")
+
+    def _taken_up(self) -> str:
+        """How the wish that was interrupted is taken up again, or an empty string."""
+        back = dialogue.resume(self.agent.domain, self.state, self._read, toolbox.changes)
+        self.state = back.state if back else self.state
+        return dialogue.open_question(self.agent.domain, back.state) if back else ""
 
     def _run_tool(self, intent: Intent, values: dict[str, Any]) -> toolbox.Result:
         """Tools get the person's own words back where a mark stands for them; the log keeps the mark."""

@@ -153,22 +153,27 @@ class _Step:
         return Move("ask", state, intent.name, state.slots, f"I did not catch that. {self.domain.ask[slot]}")
 
     def choosing(self, state: State) -> Move | None:
-        """Pick one of the intents that were asked about."""
-        picked = None
+        """Pick one of the intents that were asked about, by place, by a yes or in words; what was unclear is read again."""
+        picked, also = None, ""
         wanted = re.search(r"\b(first|1|second|2|third|3)\b", self.text.lower())
         if wanted and len(self.text.split()) <= 4:
             place = {"first": 0, "1": 0, "second": 1, "2": 1, "third": 2, "3": 2}[wanted[1]]
             picked = state.options[place] if place < len(state.options) else None
         elif slots.is_yes(self.text):
             picked = state.options[0]
-        elif self.route.intent not in state.options and not self.sure():
+        elif self.route.intent in state.options:
+            if slots.is_cancel(self.text) or slots.is_no(self.text):
+                return None
+            picked, also = self.route.intent, self.text
+        elif not self.sure():
             words = {option: _overlap(self.text, self.domain.intents[option].about) for option in state.options}
             best = max(words, key=lambda option: words[option])
             picked = best if words[best] else None
         if picked is None:
             return None
         again = replace(self, text=state.unclear, route=replace(self.route, intent=picked, confidence=1.0))
-        return again.start(replace(state, options=(), unclear=""), self.domain.intents[picked], question=state.unclear)
+        question = "" if also and _is_question(also) else state.unclear
+        return again.start(replace(state, options=(), unclear=""), self.domain.intents[picked], question, also)
 
     def follow_up(self, state: State) -> Move | None:
         """"and over 10 years?", "what about naproxen?": the last tool again with what changed."""
@@ -200,7 +205,8 @@ class _Step:
             return Move("clarify", replace(state, options=options, unclear=self.text), say=say)
         return self.start(state, self.domain.intents[self.route.intent])
 
-    def start(self, state: State, intent: Intent, question: str = "") -> Move:
+    def start(self, state: State, intent: Intent, question: str = "", also: str = "") -> Move:
+        """Answer, or begin to fill the slots of a tool; `also` was said after the text."""
         if intent.answer in ("docs", "generate"):
             keep = state if state.intent else replace(state, last_intent=intent.name, last_slots={})
             return Move("docs", keep, intent.name, question=question)
@@ -208,7 +214,7 @@ class _Step:
             return Move(intent.answer, state, intent.name, say=intent.reply)
         if state.intent and state.intent != intent.name:  # put aside what was open
             state = replace(state, waiting=(*state.waiting, {"intent": state.intent, "slots": state.slots}))
-        known = self.read(self.text, intent.slots)
+        known = self.read(self.text, intent.slots) | self.read(also, intent.slots)
         for wish in state.waiting:  # said again: what was told before still counts, unless another thing is meant
             if wish["intent"] == intent.name and all(known.get(name, value) == value for name, value in wish["slots"].items()):
                 state = replace(state, waiting=tuple(other for other in state.waiting if other is not wish))
@@ -224,7 +230,7 @@ class _Step:
         """Ask for the first missing slot, else confirm, else run."""
         open_state = replace(state, intent=intent.name, slots=values, asking=None, confirming=False)
         for name, _ in intent.slots:
-            if name not in values:
+            if name not in values and name not in intent.optional:
                 return Move("ask", replace(open_state, asking=name), intent.name, values, self.domain.ask[name])
         if self.changes(intent):
             told = ", ".join(f"{name} {value}" for name, value in values.items())

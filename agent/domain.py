@@ -1,6 +1,7 @@
 """A domain is a folder of data: read, checked, frozen. Imports no tool and no model; a mistake names file and remedy."""
 
 import hashlib
+import importlib.util
 import json
 import re
 import tomllib
@@ -18,6 +19,8 @@ _KEYS = {"name", "title", "persona", "languages", "unknown", "examples", "router
          "encoder", "generator"}
 _INTENT_KEYS = {"about", "answer", "tool", "slots", "reply"}
 _GUARD_KEYS = {"numbers_need_source", "disclosure", "disclose_intents", "forbid"}
+_ROUTER_KEYS = {"clarify_margin"}
+_WANTED = {str: "a text in quotes", bool: "true or false", list: "a list of texts", dict: "a table", float: "a number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Intent:
     """(name, kind) in the order in which they are asked for."""
     reply: str = ""
     """The words of a fixed answer or a hand-off."""
+    optional: frozenset[str] = frozenset()
+    """Slots whose kind ends in "?" in domain.toml: read when said, never asked for. A regex ends in "(X?)" instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +73,28 @@ class Domain:
     @classmethod
     def load(cls, name: str | Path) -> Self:
         """Read a domain by the name of a shipped one or by folder; raises DomainError with the remedy."""
+        from agent import domain_check  # it needs this room first
+
         folder = find(name)
-        table = _toml(folder / "domain.toml")
-        _refuse_unknown(table, _KEYS, folder / "domain.toml", "key")
+        file = folder / "domain.toml"
+        table = _toml(file)
+        _refuse_unknown(table, _KEYS, file, "key")
         for key in ("name", "persona", "unknown", "intents"):
             if key not in table:
-                raise DomainError(f"{folder / 'domain.toml'} lacks {key!r}; add it (see domains/_template).")
-        intents = {name: _intent(name, entry, folder) for name, entry in table["intents"].items()}
-        guard = table.get("guard", {})
-        _refuse_unknown(guard, _GUARD_KEYS, folder / "domain.toml", "[guard] key")
+                raise DomainError(f"{file} lacks {key!r}; add it (see domains/_template).")
+        entries = _value(table, "intents", {}, file)
+        intents = {name: _intent(name, _value(entries, name, {}, f"{file}, [intents]"), folder) for name in entries}
+        router, ask = _value(table, "router", {}, file), _value(table, "ask", {}, file)
+        _refuse_unknown(router, _ROUTER_KEYS, file, "[router] key")
         domain = cls(
-            name=table["name"], title=table.get("title", table["name"]), folder=folder, persona=table["persona"],
-            languages=tuple(table.get("languages", ["en"])), unknown=table["unknown"],
-            examples=tuple(table.get("examples", ())),
-            clarify_margin=float(table.get("router", {}).get("clarify_margin", 0.15)),
-            intents=intents, ask=table.get("ask", {}),
-            rules=Rules(guard.get("numbers_need_source", True), guard.get("disclosure", ""),
-                        frozenset(guard.get("disclose_intents", ())), tuple(guard.get("forbid", ()))),
-            passages=_passages(folder),
+            name=_value(table, "name", "", file), title=_value(table, "title", table["name"], file), folder=folder,
+            persona=_value(table, "persona", "", file), languages=tuple(_value(table, "languages", ["en"], file)),
+            unknown=_value(table, "unknown", "", file), examples=tuple(_value(table, "examples", [], file)),
+            clarify_margin=_value(router, "clarify_margin", 0.15, f"{file}, [router]"),
+            intents=intents, ask={slot: _value(ask, slot, "", f"{file}, [ask]") for slot in ask},
+            rules=_rules(_value(table, "guard", {}, file), intents, file), passages=_passages(folder),
         )
-        _check(domain)
+        domain_check.check(domain)
         return domain
 
     def rows(self, file: str) -> list[dict[str, Any]]:
@@ -124,10 +131,15 @@ def shipped() -> list[str]:
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
     """JSON lines as dictionaries; raises DomainError with the line number of the first bad one."""
+    return [row for _, row in numbered_rows(file)]
+
+
+def numbered_rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """(line number, row) of JSON lines; empty lines count, and only "\\n" ends one, as a text may hold U+2028."""
     if not file.is_file():
         raise DomainError(f"{file} is missing; add it (JSON lines, see domains/_template).")
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(file).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -136,15 +148,36 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             raise DomainError(f"{file}, line {number}: not valid JSON ({error.msg}); correct that line.") from error
         if not isinstance(row, dict):
             raise DomainError(f"{file}, line {number}: expected an object such as {{\"text\": ...}}; correct that line.")
-        rows.append(row)
+        rows.append((number, row))
     return rows
+
+
+def plain(text: str) -> str:
+    """Lower case words alone, to compare rows; empty for a text of signs alone."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DomainError(f"{file} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
 
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DomainError(f"{file} is not valid TOML: {error}.") from error
+        return tomllib.loads(_text(file))
+    except tomllib.TOMLDecodeError as error:
+        raise DomainError(f"{file} is not valid TOML: {error}; correct it there.") from error
+
+
+def _value(table: dict[str, Any], key: str, default: Any, place: Path | str) -> Any:
+    """The value of a key, of the default's type, or the default; another type is refused with what would do."""
+    value, kind = table.get(key, default), type(default)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
+    if not fits or (kind is list and not all(isinstance(each, str) for each in value)):
+        raise DomainError(f"{place}: {key} is {value!r}; it must be {_WANTED[kind]}.")
+    return value
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str], file: Path, what: str) -> None:
@@ -154,26 +187,68 @@ def _refuse_unknown(table: dict[str, Any], known: set[str], file: Path, what: st
 
 def _intent(name: str, entry: dict[str, Any], folder: Path) -> Intent:
     file = folder / "domain.toml"
+    place = f"{file}, [intents.{name}]"
     _refuse_unknown(entry, _INTENT_KEYS, file, f"key in [intents.{name}]")
     if entry.get("answer") not in ANSWERS:
         raise DomainError(f"{file}: [intents.{name}] needs answer = one of {', '.join(ANSWERS)}.")
-    if entry["answer"] == "tool" and not re.fullmatch(r"[\w.]+:\w+", entry.get("tool", "")):
+    tool = entry.get("tool", "")
+    if entry["answer"] == "tool" and not (isinstance(tool, str) and re.fullmatch(r"[\w.]+:\w+", tool)):
         raise DomainError(f"{file}: [intents.{name}] needs tool = \"module:function\".")
-    if entry["answer"] in ("fixed", "handoff") and not entry.get("reply"):
+    if entry["answer"] == "tool" and not _exists(tool.partition(":")[0]):
+        raise DomainError(f"{place}: there is no module {tool.partition(':')[0]!r}; correct tool or install the module.")
+    reply = _value(entry, "reply", "", place)
+    if entry["answer"] in ("fixed", "handoff") and not reply:
         raise DomainError(f"{file}: [intents.{name}] needs reply = \"the words to say\".")
-    for slot, kind in entry.get("slots", {}).items():
-        base = kind.partition(":")[0]
-        if base not in SLOT_KINDS + ("id", "choice", "name"):
-            raise DomainError(f"{file}: slot {slot!r} of {name} has kind {kind!r}; "
-                              f"use {', '.join(SLOT_KINDS)}, id:REGEX, choice:a|b or name:TABLE.")
-    return Intent(name, entry.get("about", name.replace("_", " ")), entry["answer"], entry.get("tool", ""),
-                  tuple(entry.get("slots", {}).items()), entry.get("reply", ""))
+    said = _value(entry, "slots", {}, place)
+    slots = tuple((slot, _kind(name, slot, kind, folder)) for slot, kind in said.items())
+    return Intent(name, _value(entry, "about", name.replace("_", " "), place), entry["answer"], tool, slots, reply,
+                  frozenset(slot for slot, kind in said.items() if kind.endswith("?")))
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a package above it is missing
+        return False
+
+
+def _kind(intent: str, slot: str, kind: Any, folder: Path) -> str:
+    """A slot's kind without the "?" of an optional one, its regex, options or table checked."""
+    place = f"{folder / 'domain.toml'}: slot {slot!r} of {intent}"
+    base, _, detail = kind.removesuffix("?").partition(":") if isinstance(kind, str) else ("", "", "")
+    if base not in SLOT_KINDS and not (base in ("id", "choice", "name") and detail):
+        raise DomainError(f"{place} has kind {kind!r}; use {', '.join(SLOT_KINDS)}, id:REGEX, choice:a|b or name:TABLE.")
+    if base == "id":
+        _regex(detail, place)
+    if base == "name" and not (folder / "data" / f"{detail}.csv").is_file():
+        raise DomainError(f"{place} reads names from {folder / 'data' / detail}.csv, which is missing; "
+                          "add it with columns name and aliases.")
+    return kind.removesuffix("?")
+
+
+def _rules(guard: dict[str, Any], intents: dict[str, Intent], file: Path) -> Rules:
+    _refuse_unknown(guard, _GUARD_KEYS, file, "[guard] key")
+    place = f"{file}, [guard]"
+    forbid, disclose = _value(guard, "forbid", [], place), _value(guard, "disclose_intents", [], place)
+    for pattern in forbid:
+        _regex(pattern, f"{place}: forbid")
+    if unknown := [name for name in disclose if name not in intents]:
+        raise DomainError(f"{place}: disclose_intents names {unknown[0]!r}, which is no intent; correct or remove it.")
+    return Rules(_value(guard, "numbers_need_source", True, place), _value(guard, "disclosure", "", place),
+                 frozenset(disclose), tuple(forbid))
+
+
+def _regex(pattern: str, place: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise DomainError(f"{place} has the regular expression {pattern!r}, which is wrong ({error}); correct it.") from error
 
 
 def _passages(folder: Path) -> tuple[Passage, ...]:
     found = []
     for file in sorted((folder / "knowledge").glob("*.md")):
-        text = file.read_text(encoding="utf-8")
+        text = _text(file)
         parts = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL)
         if not parts:
             raise DomainError(f"{file}: it must begin with a --- block that holds title: and source:.")
@@ -182,38 +257,10 @@ def _passages(folder: Path) -> tuple[Passage, ...]:
             raise DomainError(f"{file}: title: or source: is missing in the --- block; a fact needs its source.")
         intents = frozenset(filter(None, re.split(r"[,\s]+", head.get("intents", ""))))
         sections = re.split(r"^## +", parts[2], flags=re.MULTILINE)[1:]
+        if not sections:
+            raise DomainError(f"{file}: it has no section, so nothing in it is found; begin each with a line `## HEADING`.")
         for number, section in enumerate(sections, start=1):
             heading, _, body = section.partition("\n")
             found.append(Passage(id=f"{file.stem}#{number}", title=head["title"], heading=heading.strip(),
                                  text=" ".join(body.split()), source=head["source"], intents=intents))
     return tuple(found)
-
-
-def _check(domain: Domain) -> None:
-    """What would surprise someone later: intents without examples, rows in training and evaluation at once."""
-    file = domain.folder / "intents.jsonl"
-    rows = read_rows(file)
-    counts = dict.fromkeys(domain.intents, 0)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row.get("text"), str) or row.get("intent") not in counts:
-            raise DomainError(f"{file}, line {number}: needs text and an intent of domain.toml, got {row.get('intent')!r}.")
-        counts[row["intent"]] += 1
-    if empty := [name for name, count in counts.items() if not count]:
-        raise DomainError(f"{file}: intent {empty[0]!r} has no examples; write some or remove it from domain.toml.")
-    held_out = domain.folder / "eval" / "intents.jsonl"
-    if held_out.is_file():
-        shared = {plain(row["text"]) for row in rows} & {plain(row["text"]) for row in read_rows(held_out)}
-        if shared:
-            raise DomainError(f"{held_out}: {min(shared)!r} stands in training too; remove it from one of them.")
-    for slot in {slot for intent in domain.intents.values() for slot, _ in intent.slots}:
-        if slot not in domain.ask:
-            raise DomainError(f"{domain.folder / 'domain.toml'}: [ask] lacks a question for slot {slot!r}.")
-    known = {passage.id for passage in domain.passages}
-    for row in read_rows(domain.folder / "dialogues.jsonl"):
-        if missing := set(row.get("evidence", ())) - known:
-            raise DomainError(f"{domain.folder / 'dialogues.jsonl'}, row {row.get('id')}: no passage {min(missing)!r}.")
-
-
-def plain(text: str) -> str:
-    """Lower case words alone, to compare rows."""
-    return " ".join(re.findall(r"\w+", text.lower()))

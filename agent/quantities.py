@@ -147,7 +147,7 @@ def figures(text: str, kinds: frozenset[str] | set[str]) -> list[Figure]:
     if {"length", "mass"} & set(kinds):
         text = _ONE_SEVENTY.sub(r"1\1", text)
     if {"length", "mass"} <= set(kinds):
-        text = text.replace("/", " ")  # "177/79"
+        text = re.sub(r"/(?!o\b)", " ", text)  # "177/79", but not "15 y/o"
     if "length" in kinds:
         text = _FEET.sub(lambda m: take(m, "length", int(m[1] or m[3]) * 30.48 + int(m[2] or m[4]) * 2.54), text)
         text = _METRES.sub(lambda m: take(m, "length", int(m[1]) * 100.0 + int(m[2])), text)
@@ -205,9 +205,47 @@ _OUTCOME = re.compile(r"\b(?:becomes?|down to|grow to|reach|into|adding|after|pa
                       r"(?: by)? $")
 
 
+# A second figure of a kind is read by words of its own: what is added each month beside an amount, an age beside a height.
+_A_MONTH = r"(?:(?:a|per|each|every) (?:month|mo)|monthly)\b"
+_EACH_MONTH = re.compile(rf"^ ?{_A_MONTH}(?! (?:payment|interest|compound))")
+_MONTHLY = re.compile(
+    rf"(?<!compounded )(?<!compounding )(?<!paid )\b{_A_MONTH}(?: (?:deposits?|savings?|contributions?|additions?))?"
+    r"(?: is| of|:)?(?: (?:i|we)(?:'ll|'d| can| could| will| would)? (?:add|save|put(?: in| aside| away)?|pay in))?"
+    r" (?:about |around )?$")
+_NOT_PAID_IN = re.compile(r"\b(?:makes?|earns?|yields?|gives?|gets?|brings?(?: in)?|pays? out|withdraw|take out|spend"
+                          r"|compound(?:ed|ing)?|interest of) (?:me |us |about |around |only )?$")
+_AGED = re.compile(r"\baged?(?: is|:)? $")
+_IS_YOUNG = re.compile(r"(?:\b(?:i'?m|i am|(?:s?he|who|son|daughter|child|kid|boy|girl|brother|sister)(?:'?s| is|,)?) "
+                       r"(?:only |just |now )?|\()$")
+
+
+def _apart(name: str, kind: str, wanted: list[tuple[str, str]]) -> bool:
+    kinds = [each for _, each in wanted]
+    return (name, kind) == ("monthly", "money") and kinds.count("money") > 1 or \
+        (name, kind) == ("age", "number") and bool({"length", "mass"} & set(kinds))
+
+
+def _each_month(figure: Figure) -> float | None:
+    said = _EACH_MONTH.match(figure.after) and not _NOT_PAID_IN.search(figure.before) or _MONTHLY.search(figure.before)
+    return figure.readings.get("money", figure.value if figure.bare else None) if said else None
+
+
+def _age(figure: Figure, lone: bool) -> float | None:
+    """An age that says so; "I'm 15" only where 15 can be no height and no weight, and is not all that was said."""
+    if "number" in figure.readings and "money" not in figure.readings:
+        return figure.readings["number"]
+    if not figure.bare or figure.value != int(figure.value):
+        return None
+    young = 2 <= figure.value < 20 and not lone and _IS_YOUNG.search(figure.before) and not re.match(r" \d|\x00", figure.after)
+    return figure.value if young or (figure.value <= 120 and _AGED.search(figure.before)) else None
+
+
 def measures(text: str, wanted: list[tuple[str, str]], asked: str | None) -> dict[str, float]:
     """Values of measured slots from a plain text; no figure serves twice. wanted: (name, kind in `MEASURED`)."""
     kinds = {kind for _, kind in wanted}
+    apart = [(name, kind) for name, kind in wanted if _apart(name, kind, wanted)]
+    if ("monthly", "money") in apart:
+        text = re.sub(r"(?<=\w) ?/ ?(?:month|mo|mth)\b", " a month", text)  # "400/month"
     found, result = figures(text, kinds), {}
     free = list(found)
 
@@ -216,6 +254,14 @@ def measures(text: str, wanted: list[tuple[str, str]], asked: str | None) -> dic
         result[name] = round(value * (0.45359237 if pounds else 1.0), 10)
         free.remove(figure)
 
+    for name, kind in apart:
+        for each in free:
+            value = _each_month(each) if kind == "money" else _age(each, lone=len(found) == 1)
+            if value is not None:
+                give(name, kind, each, value)
+                break
+    still = [each for each in apart if each[0] == asked and asked not in result]
+    wanted = still + [each for each in wanted if each not in apart]
     for name, kind in wanted:
         typed = [each for each in free if kind in each.readings]
         if kind == "years":

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 from agent import models, paths
 from agent.domain import Domain
 from agent.encoder import Encoder
+from agent.errors import BundleError
 from agent.models import BaseModel, Step
 from agent.registry import Bundle, Registry
 from agent.retrieve import Index
@@ -47,7 +48,9 @@ class Serving:
         bundle = Registry(domain, settings.home).get(version)
         bundle.verify()
         bundle.check_fits(domain, bases.encoder, bases.generator)
-        router = Router(bundle.path / "router", bases.encoder, settings.cores)
+        if not (routes := bundle.part("router")):
+            raise BundleError(f"Bundle {bundle.name} has no router; run `retune train {domain.name}`.")
+        router = Router(routes, bases.encoder, settings.cores)
         # vectors of articles outlive a bundle, so they come from the plain encoder
         plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
         index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))

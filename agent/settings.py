@@ -10,6 +10,7 @@ from agent import paths
 from agent.errors import SettingsError
 
 ENGINES = ("auto", "onnx", "transformers")
+_LEAST = {"threads": 0, "max_new_tokens": 1, "max_message": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Settings:
     """SQLAlchemy URL; empty: SQLite in the home."""
     threads: int = 0
     """CPU threads for the models; 0: all cores."""
-    max_new_tokens: int = 96
+    max_new_tokens: int = 80
     """Longest answer, in tokens."""
     max_message: int = 8000
     """Longest message that is read, in characters; more is refused with a sentence."""
@@ -36,16 +37,20 @@ class Settings:
     @classmethod
     def load(cls, **given: Any) -> Self:
         """Build the settings; unknown keys in retune.toml or wrong values raise SettingsError."""
-        home = Path(given.get("home") or paths.default_home()).expanduser()
-        found: dict[str, Any] = {}
+        home = given.get("home") or paths.default_home()
+        if not isinstance(home, str | Path):
+            raise SettingsError(f"Setting home is {home!r}; it must be a folder.")
+        home = Path(home).expanduser()
+        found: dict[str, tuple[Any, str]] = {}  # name -> (value, where it was said)
         for file in (home / "retune.toml", Path("retune.toml")):
-            found |= _read_toml(file)
+            found |= {name: (value, f" (in {file})") for name, value in _read_toml(file).items()}
         for field in fields(cls):
-            if (value := os.environ.get(f"RETUNE_{field.name.upper()}")) is not None:
-                found[field.name] = value
-        found |= {name: value for name, value in given.items() if value is not None}
-        found["home"] = home
-        return cls(**{name: _cast(cls, name, value) for name, value in found.items()})
+            variable = f"RETUNE_{field.name.upper()}"
+            if (value := os.environ.get(variable)) is not None:
+                found[field.name] = value, f" (in the environment, {variable})"
+        found |= {name: (value, "") for name, value in given.items() if value is not None}
+        found["home"] = home, ""
+        return cls(**{name: _cast(cls, name, *said) for name, said in found.items()})
 
     @property
     def database_url(self) -> str:
@@ -67,16 +72,25 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file} is not valid TOML ({error}); correct it or move it away.") from error
 
 
-def _cast(cls: type, name: str, value: Any) -> Any:
+def _cast(cls: type, name: str, value: Any, place: str) -> Any:
     kinds = {field.name: field.type for field in fields(cls)}
     if name not in kinds:
         known = ", ".join(sorted(kinds))
-        raise SettingsError(f"There is no setting {name!r}; known settings: {known}.")
+        raise SettingsError(f"There is no setting {name!r}{place}; known settings: {known}.")
     if name == "engine" and value not in ENGINES:
-        raise SettingsError(f"engine is {value!r}; use one of {', '.join(ENGINES)}.")
+        raise SettingsError(f"engine is {value!r}{place}; use one of {', '.join(ENGINES)}.")
     if kinds[name] is int:
-        try:
-            return int(value)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"Setting {name} is {value!r}; it must be a whole number.") from error
-    return Path(value) if name == "home" else value
+        return _whole(name, value, place)
+    if kinds[name] is str and not isinstance(value, str):
+        raise SettingsError(f"Setting {name} is {value!r}{place}; it must be a text.")
+    return value
+
+
+def _whole(name: str, value: Any, place: str) -> int:
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if type(number) is not int or number < _LEAST[name]:  # True is an int too
+        raise SettingsError(f"Setting {name} is {value!r}{place}; it must be a whole number of at least {_LEAST[name]}.")
+    return number

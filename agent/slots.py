@@ -94,7 +94,9 @@ def read(text: str, slots: Sequence[tuple[str, str]], *, tables: Mapping[str, Na
     `asked` is the slot just asked for, which a bare answer fills. money, percent, number: float. years, cm, kg: float.
     date 'YYYY-MM-DD', never before `now`; time 'HH:MM'. In a correction ("not X but Y", "I meant Y") Y counts.
     A table that is missing from `tables` fills nothing. Never raises on any text; reads its first 10,000 characters.
+    A kind may carry the "?" of an optional slot.
     """
+    slots = [(name, kind.removesuffix("?")) for name, kind in slots]
     message = quantities.tidy(text)
     dropped, kept, instead = _corrected(message)
     result = _read_once(kept, slots, tables, now, asked)

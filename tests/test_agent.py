@@ -5,14 +5,19 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent import Agent, ScriptedGenerator
+from agent.domain import Domain
 from agent.errors import BundleError, EngineError
+from agent.registry import Bundle
+from agent.serving import Serving
 from agent.settings import Settings
-from agent.types import Delta, Done, Routed, ToolCalled
+from agent.store import Store
+from agent.types import Delta, Done, Route, Routed, ToolCalled
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def test_private_values_come_back_to_the_person_and_never_reach_the_disk(scripte
 def test_a_red_flag_gives_the_same_words_before_any_model(scripted):
     agent = scripted("medical", "should never be said")
     first = agent.ask_sync("my chest feels crushed and my left arm hurts")
-    again = agent.ask_sync("crushing chest pain, cant catch my breath")
+    again = agent.ask_sync("crushing pain in my chest, like an elephant sits on it")
     assert first.turn.state == "escalated" and first.turn.flags == ("red_flag:chest_pain",)
     assert first.reply == again.reply and "911" in first.reply
     assert agent.serving.generator.seen == [] and agent.store.handoffs()
@@ -104,6 +109,32 @@ def test_a_change_is_confirmed_first_and_another_process_can_go_on(scripted, set
     other = Agent.load("customer_service", generator=ScriptedGenerator(""), home=settings.home)
     assert other.ask_sync("no", "s").turn.state == "cancelled"
     other.close()
+
+
+class Routes:
+    """A router that is sure of one intent after another."""
+
+    def __init__(self, *intents: str) -> None:
+        self.intents = list(intents)
+
+    def route(self, texts: list[str]) -> list[Route]:
+        intent = self.intents.pop(0)
+        return [Route(intent, 0.95, ((intent, 0.95), ("thanks", 0.01)), 0.05)]
+
+
+def test_a_wish_that_was_interrupted_is_taken_up_again_when_the_other_one_is_given_up(home, tmp_path):
+    store = Store(f"sqlite:///{home}/retune.db")
+    store.open()
+    domain = Domain.load("customer_service")
+    routes = Routes("cancel_order", "request_refund", "thanks")
+    serving = Serving(Bundle(domain.name, 1, tmp_path, {"files": {}}), routes, None, None)
+    agent = Agent(domain, Settings.load(home=home), serving, store, None, {}, lambda: datetime.now(UTC), {}, tmp_path / "tools")
+    for text in ("I want to cancel an order", "no wait, I want my money back for an order"):
+        assert agent.ask_sync(text, "s").turn.state == "asking"
+    done = agent.ask_sync("never mind", "s")
+    assert done.turn.state == "cancelled"
+    assert done.reply.endswith(f"Back to cancelling an order that was placed: {domain.ask['order']}")
+    agent.close()
 
 
 def test_out_of_scope_is_said_so_and_counted_as_abstained(scripted):

@@ -7,8 +7,6 @@ import pytest
 from agent.domain import Domain, find, plain, shipped
 from agent.errors import DomainError
 
-known_bug = pytest.mark.xfail(reason="reported; take this mark away with the fix")
-
 DOMAIN = """\
 name = "shop"
 persona = "You are the help desk of a small shop."
@@ -171,12 +169,17 @@ def test_a_mistake_in_domain_toml_is_named_with_its_remedy(shop: Path, old: str,
     assert [each for each in told if each not in message] == []
 
 
+def test_a_slot_that_may_be_left_out_needs_no_question(shop: Path) -> None:
+    put(shop / "domain.toml", '{ order = "id:LK-\\\\d{5}" }', '{ order = "id:LK-\\\\d{5}", days = "number?" }')
+    intent = Domain.load(shop).intents["order_status"]
+    assert intent.slots == (("order", r"id:LK-\d{5}"), ("days", "number")) and intent.optional == {"days"}
+
+
 def test_a_domain_without_intents_is_refused(shop: Path) -> None:
     (shop / "domain.toml").write_text('name = "shop"\npersona = "p"\nunknown = "u"\n', encoding="utf-8")
     assert f"{shop / 'domain.toml'} lacks 'intents'" in refusal(shop)
 
 
-@known_bug
 @pytest.mark.parametrize(("old", "new", "told"), [
     ('name = "shop"', "name = ", "correct"),  # a remedy for bad TOML
     ("clarify_margin = 0.2", 'clarify_margin = "wide"', "clarify_margin"),
@@ -189,6 +192,10 @@ def test_a_domain_without_intents_is_refused(shop: Path) -> None:
     ('["\\\\bguaranteed\\\\b"]', '"guaranteed"', "forbid"),
     ("forbid = ", 'disclose_intents = ["returns"]\nforbid = ', "returns"),
     ("tools.orders:order_status", "tools.nowhere:order_status", "tools.nowhere"),
+    ('reply = "Hello!"', "reply = 5", "reply"),
+    ('order = "Which order is it?"', "order = 5", "[ask]"),
+    ('[intents.greeting]', "[intents.greeting.deeper]", "[intents.greeting]"),
+    ('name = "shop"', "name = 5", "name is 5"),
 ])
 def test_a_wrong_value_in_domain_toml_is_refused(shop: Path, old: str, new: str, told: str) -> None:
     put(shop / "domain.toml", old, new)
@@ -210,6 +217,7 @@ def test_a_missing_file_of_rows_is_named(shop: Path, name: str) -> None:
     ('{"text": "a parcel", "intent": "parcels"}', "intent of domain.toml, got 'parcels'"),
     ('{"text": "a parcel"}', "intent of domain.toml, got None"),
     ('{"intent": "order_status"}', "needs text"),
+    ('{"text": "a parcel", "intent": ["order_status"]}', "got ['order_status']"),
     ('{"text": 5, "intent": "order_status"}', "needs text"),
 ])
 def test_a_broken_row_is_named_by_its_line(shop: Path, line: str, told: str) -> None:
@@ -224,7 +232,6 @@ def test_empty_lines_count_where_json_is_broken(shop: Path) -> None:
     assert "intents.jsonl, line 6" in message and "correct that line" in message
 
 
-@known_bug
 def test_empty_lines_count_where_a_label_is_wrong(shop: Path) -> None:
     add(shop / "intents.jsonl", "", "", '{"text": "a parcel", "intent": "parcels"}')
     assert "intents.jsonl, line 6" in refusal(shop)
@@ -254,7 +261,6 @@ def test_evidence_that_no_article_holds_is_refused(shop: Path) -> None:
     assert str(shop / "dialogues.jsonl") in message and "row d1" in message and "'returns#9'" in message
 
 
-@known_bug
 @pytest.mark.parametrize(("file", "line"), [
     ("eval/intents.jsonl", '{"txt": "a parcel", "intent": "order_status"}'),
     ("eval/intents.jsonl", '{"text": "a parcel", "intent": "parcels"}'),
@@ -268,26 +274,28 @@ def test_any_wrong_row_is_a_refusal_that_names_its_file(shop: Path, file: str, l
     assert str(shop / file) in refusal(shop)
 
 
-@known_bug
+def test_a_wrong_row_of_evaluation_is_named_by_its_line(shop: Path) -> None:
+    add(shop / "eval/intents.jsonl", "", '{"text": "a parcel", "intent": "parcels"}')
+    message = refusal(shop)
+    assert "eval/intents.jsonl, line 3" in message and "correct that line" in message
+
+
 def test_rows_in_another_encoding_are_refused_with_the_file(shop: Path) -> None:
     (shop / "intents.jsonl").write_bytes('{"text": "café", "intent": "greeting"}\n'.encode("latin-1"))
     assert "intents.jsonl" in refusal(shop)
 
 
-@known_bug
 def test_a_line_separator_inside_a_text_does_not_end_the_row(shop: Path) -> None:
     add(shop / "intents.jsonl", '{"text": "first\u2028second", "intent": "greeting"}')
     assert Domain.load(shop).rows("intents.jsonl")[-1]["text"] == "first\u2028second"
 
 
-@known_bug
 def test_rows_of_signs_alone_are_not_taken_for_one_another(shop: Path) -> None:
     add(shop / "intents.jsonl", '{"text": "?", "intent": "greeting"}')
     add(shop / "eval/intents.jsonl", '{"text": "!!", "intent": "greeting"}')
     assert Domain.load(shop).name == "shop"
 
 
-@known_bug
 def test_a_domain_without_out_of_scope_rows_is_refused_before_training(shop: Path) -> None:
     (shop / "oos.jsonl").unlink()
     assert "oos.jsonl" in refusal(shop)
@@ -307,7 +315,6 @@ def test_an_article_without_its_source_is_refused(shop: Path, text: str, told: s
     assert str(shop / "knowledge/returns.md") in message and told in message
 
 
-@known_bug
 def test_an_article_that_gives_no_passage_is_refused(shop: Path) -> None:
     (shop / "knowledge/boats.md").write_text("---\ntitle: Boats\nsource: Shop\n---\nWe sell no boats.\n", encoding="utf-8")
     assert "boats.md" in refusal(shop)

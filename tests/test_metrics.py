@@ -7,9 +7,6 @@ import pytest
 
 from tuning import metrics
 
-known_bug = pytest.mark.xfail(reason="reported; take this mark away with the fix")
-
-
 # ---- ece: the distance of confidence from the share that is right, bin by bin
 
 @pytest.mark.parametrize(("confidence", "right", "expected"), [
@@ -64,7 +61,6 @@ def test_an_out_of_scope_row_on_the_threshold_is_let_in_as_an_in_scope_row_would
     assert metrics.fpr95(np.full(20, 0.4), np.array([0.4, 0.5])) == pytest.approx(1 / 2)
 
 
-@known_bug
 @pytest.mark.parametrize("count", [7, 10, 30, 298])
 def test_the_threshold_of_fpr95_lets_95_per_cent_in(count: int) -> None:
     inside = np.arange(count, dtype=float)
@@ -83,6 +79,7 @@ def test_the_threshold_of_fpr95_lets_95_per_cent_in(count: int) -> None:
     ("YOU HAVE 30\n  DAYS", ["30 days"], True),
     ("You don’t pay.", ["don't pay"], True),
     ("You don't pay.", ["don’t pay"], True),
+    ("Pay 4.9.", ["4.9"], True), ("Pay $30, or 5,10 and more.", ["30"], True), ("The 30th", ["30"], True),
     ("Say what you like.", [], True),
     ("", ["30 days"], False),
 ])
@@ -90,9 +87,9 @@ def test_must_say_asks_for_every_phrase_in_one_of_its_wordings(answer: str, phra
     assert metrics.must_say(answer, phrases) is said
 
 
-@known_bug
 @pytest.mark.parametrize(("answer", "phrase"), [("You have 130 days.", "30 days"), ("It takes 15 days.", "5 days"),
-                                                ("It costs 1896.", "896"), ("It is 8.255 %.", "8.25")])
+                                                ("It costs 1896.", "896"), ("It is 8.255 %.", "8.25"),
+                                                ("It is EUR 4.95.", "EUR 4.9"), ("It costs 1,896.", "896")])
 def test_a_number_inside_another_number_is_not_said(answer: str, phrase: str) -> None:
     assert not metrics.must_say(answer, [phrase])
 

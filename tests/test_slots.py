@@ -26,7 +26,8 @@ def slots_of_domains() -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for name in ("customer_service", "medical", "finance"):
         table = tomllib.loads((DOMAINS / name / "domain.toml").read_text(encoding="utf-8"))
-        found |= {intent: list(entry["slots"].items()) for intent, entry in table["intents"].items() if "slots" in entry}
+        found |= {intent: [(slot, kind.removesuffix("?")) for slot, kind in entry["slots"].items()]
+                  for intent, entry in table["intents"].items() if "slots" in entry}
     return found
 
 
@@ -79,13 +80,46 @@ def test_a_bare_answer_fills_the_figure_that_was_asked_for(text: str, asked: str
     ("what would I pay a month", {}),
     ("if i put 2500 in today and it earns 6%", {"amount": 2500, "rate": 6}),
     ("over 7 years instead?", {"years": 7}),
-    ("saving 200 a month for 15 years at 5%", {"rate": 5, "years": 15}),
+    ("saving 200 a month for 15 years at 5%", {"rate": 5, "years": 15, "monthly": 200}),
     ("my grandfather put $100 in an account in 1962 at five percent", {"amount": 100, "rate": 5}),
     ("my 401k is at 83k and gets 6%", {"amount": 83000, "rate": 6}),
     ("I had my score go up to 740. They offer 22,000 at 6.1 for five years", {"amount": 22000, "rate": 6.1, "years": 5}),
 ])
 def test_a_part_of_a_savings_question_gives_only_that_part(text: str, expected: dict[str, float]) -> None:
     assert said("compound_growth", text) == expected
+
+
+@pytest.mark.parametrize(("text", "asked", "expected"), [
+    ("start with 5000, adding $200 monthly at 4% for 10 years", None, {"amount": 5000, "monthly": 200, "rate": 4, "years": 10}),
+    ("starting with 2000 and adding 100 every month for 8 years", None, {"amount": 2000, "monthly": 100, "years": 8}),
+    ("200 a month", None, {"monthly": 200}), ("200 a month", "amount", {"monthly": 200}),
+    ("Put in 400/month, 8% a year, 25 years", None, {"monthly": 400, "rate": 8, "years": 25}),
+    ("each month I can add 150 to my 9,000", None, {"amount": 9000, "monthly": 150}),
+    ("5000 plus 5000 a month", None, {"amount": 5000, "monthly": 5000}),
+    ("Is 4.5% on $80,000 enough to make $300 a month in interest?", None, {"amount": 80000, "rate": 4.5}),
+    ("10000 at 5% compounded monthly for 3 years", None, {"amount": 10000, "rate": 5, "years": 3}),
+    ("compounded monthly 5000 at 3%", None, {"amount": 5000, "rate": 3}),
+])
+def test_what_is_added_each_month_is_not_the_amount(text: str, asked: str | None, expected: dict[str, float]) -> None:
+    assert said("compound_growth", text, asked) == expected
+
+
+def test_the_mark_of_a_slot_that_may_be_left_out_is_no_part_of_its_kind() -> None:
+    assert read("5000", [("amount", "money?")], tables={}, now=NOW) == {"amount": 5000}
+
+
+@pytest.mark.parametrize(("text", "asked", "expected"), [
+    ("I'm 15, 170 cm and 60 kg", None, {"height": 170, "weight": 60, "age": 15}),
+    ("my daughter is 17, 172cm and only 50 kg", None, {"height": 172, "weight": 50, "age": 17}),
+    ("15 y/o, 160/50", None, {"height": 160, "weight": 50, "age": 15}),
+    ("aged 15, 160 cm 50 kg", None, {"height": 160, "weight": 50, "age": 15}),
+    ("I'm 45 years old, 170 cm, 80 kg", None, {"height": 170, "weight": 80, "age": 45}),
+    ("160 cm, i'm 70", None, {"height": 160, "weight": 70}), ("i'm 180", None, {"height": 180}),
+    ("I'm 11 stone 4 and 5'7", None, {"height": 170.18, "weight": 71.66759446}), ("i'm 82", "weight", {"weight": 82}),
+    ("i'm 12", "weight", {"weight": 12}),
+])
+def test_an_age_takes_no_height_and_no_weight(text: str, asked: str | None, expected: dict[str, float]) -> None:
+    assert said("body_mass_index", text, asked) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("text", "asked", "expected"), [

@@ -131,3 +131,37 @@ def test_an_incomplete_recipe_is_refused_with_the_missing_key(tmp_path: Path):
     file.write_text('name = "mine"\nseed = 1\n[router]\nrank = 4\n[generator]\n', encoding="utf-8")
     with pytest.raises(DataError, match="learning_rate"):
         recipe.load(file)
+
+
+def test_a_part_that_is_taken_over_keeps_the_data_that_it_was_made_from(shop: Domain, home: Path, tmp_path: Path):
+    from datetime import UTC, datetime
+
+    from agent.models import BaseModel
+    from agent.registry import Registry
+    from agent.serving import Bases
+    from tuning import train
+
+    settings, bases = Settings.load(home=home), Bases(*(BaseModel(name, tmp_path, name) for name in ("e", "g")))
+    registry = Registry(shop, home)
+
+    def make(name: str, *parts: str):
+        (tmp_path / name / shop.name).mkdir(parents=True)
+        (tmp_path / name / "generator").mkdir()
+        (tmp_path / name / "generator" / "adapter_model.safetensors").touch()
+        made = train._publish(shop, settings, recipe.load("default"), bases, parts, False, tmp_path / name,
+                              datetime.now(UTC), {}, [shop]).manifest
+        return made["data"], made["generator_data"]
+
+    def champion(name: str, manifest: dict):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").touch()
+        made = registry.publish(tmp_path / name, manifest)
+        registry.set_champion(made.version, registry.aliases().get("champion"), "for the test")
+
+    today = {shop.name: shop.data_hash()}
+    champion("old", {"data": "older rows", "generator_data": {"shop": "older rows"}})
+    assert make("a", "generator") == ("older rows", today)
+    assert make("b", "router") == (shop.data_hash(), {})  # the champion has no generator
+    champion("bare", {})
+    assert make("c", "generator") == (None, today)
+    assert make("d", "router", "generator") == (shop.data_hash(), today)

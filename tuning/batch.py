@@ -12,7 +12,7 @@ from agent.types import Message
 class BatchWriter:
     """`write(prompts)` yields (number of the prompt, answer) as batches finish; like lengths go together."""
 
-    def __init__(self, base: BaseModel, adapter: Path | None, threads: int, size: int = 16) -> None:
+    def __init__(self, base: BaseModel, adapter: Path | None, threads: int, size: int = 32) -> None:
         import torch
 
         from agent.generators.reference import TransformersDecoder

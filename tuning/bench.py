@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.domain import read_rows
+from agent.domain import numbered_rows
 from agent.encoder import Encoder
 from agent.errors import DataError
 from agent.models import ensure
@@ -61,7 +61,7 @@ def _texts(file: Path | None, default: str = "") -> list[Text]:
     if file is None:
         return []
     rows = []
-    for number, row in enumerate(read_rows(file), start=1):
+    for number, row in numbered_rows(file):
         if not isinstance(row.get("text"), str) or not (row.get("intent") or default):
             raise DataError(f"{file}, line {number}: needs text and intent; correct that line.")
         rows.append(Text(row["text"], row.get("intent") or default))

@@ -32,14 +32,17 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def fpr95(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Share of out-of-scope rows let in at the threshold that lets 95 % of in-scope rows in."""
-    return float((outside <= np.quantile(inside, 0.95)).mean())
+    """Share of out-of-scope rows let in at the lowest threshold that lets at least 95 % of in-scope rows in."""
+    return float((outside <= np.quantile(inside, 0.95, method="inverted_cdf")).mean())
 
 
 def must_say(answer: str, phrases: Sequence[str]) -> bool:
-    """Whether every phrase (or one of its `|` alternatives) stands in the answer, case and spacing aside."""
+    """Whether every phrase (or one of its `|` alternatives) stands in the answer, case and spacing aside.
+
+    A number counts whole: "30 days" is not said by "130 days", nor "4.9" by "4.95".
+    """
     said = _flat(answer)
-    return all(any(_flat(option) in said for option in phrase.split("|")) for phrase in phrases)
+    return all(any(_stands(_flat(option), said) for option in phrase.split("|")) for phrase in phrases)
 
 
 def rouge_l(answer: str, reference: str) -> float:
@@ -54,6 +57,12 @@ def rouge_l(answer: str, reference: str) -> float:
             before, row[j] = row[j], before + 1 if word == other else max(row[j], row[j - 1])
     common = row[-1]
     return 2 * common / (len(a) + len(b))
+
+
+def _stands(phrase: str, said: str) -> bool:
+    before = r"(?<!\d)(?<!\d[.,])" if phrase[:1].isdigit() else ""
+    after = r"(?!\d|[.,]\d)" if phrase[-1:].isdigit() else ""
+    return re.search(before + re.escape(phrase) + after, said) is not None
 
 
 def _flat(text: str) -> str:

@@ -75,17 +75,20 @@ def _source(domain: Domain, settings: Settings, bases: Bases, folder: Path) -> t
 def _publish(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...], starter: bool,
              scratch: Path, started: datetime, losses: dict[str, float], domains: Sequence[Domain]) -> Bundle:
     folder, parent = scratch / domain.name, _champion(domain, settings)
-    taught = {each.name: each.data_hash() for each in domains}
+    old_manifest = parent.manifest if parent else {}
+    data = domain.data_hash() if "router" in parts else old_manifest.get("data")  # what the router was tuned on
+    taught: dict[str, str] = {}
     if "generator" in parts:
+        taught = {each.name: each.data_hash() for each in domains}
         shutil.copytree(scratch / "generator", folder / "generator")
     elif parent and (old := parent.part("generator")):  # without an adapter the generator answers as its base does
         shutil.copytree(old, folder / "generator")
-        taught = parent.manifest["generator_data"]
+        taught = old_manifest.get("generator_data", {})
     (folder / "recipe.json").write_text(json.dumps(recipe.table(), indent=1), encoding="utf-8")
     manifest: dict[str, Any] = {
         "domain": domain.name, "parent": parent.name if parent and not starter else None,
         "encoder": bases.encoder.fingerprint, "generator": bases.generator.fingerprint, "prompt": prompt_hash(domain),
-        "data": domain.data_hash(), "generator_data": taught, "recipe": recipe.name, "seed": recipe.seed,
+        "data": data, "generator_data": taught, "recipe": recipe.name, "seed": recipe.seed,
         "made": started.isoformat(timespec="seconds"), "train_s": round((datetime.now(UTC) - started).total_seconds()),
         "held_out_loss": losses,
     }

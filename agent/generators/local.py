@@ -5,6 +5,7 @@ import importlib.util
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -27,13 +28,23 @@ class Decoder(Protocol):
 
 
 class LocalGenerator:
-    """`stream(messages)` yields text; `write(messages)` gives it whole. Greedy, so the same prompt gives the same text."""
+    """`stream(messages)` yields text; `write(messages)` gives it whole. Greedy, so the same prompt gives the same text.
+
+    The engine loads in a thread of its own, so that a chat shows its prompt meanwhile; the first answer waits for it.
+    """
 
     def __init__(self, base: BaseModel, adapter: Path | None, settings: Settings) -> None:
         self.engine = choose_engine(base, settings)
         self.tokens = Tokens(base.path)
-        self.decoder = make_decoder(self.engine, base, adapter, settings.cores)
         self._lock = threading.Lock()
+        loader = ThreadPoolExecutor(1, thread_name_prefix="load-generator")
+        self._decoder = loader.submit(make_decoder, self.engine, base, adapter, settings.cores)
+        loader.shutdown(wait=False)
+
+    @property
+    def decoder(self) -> Decoder:
+        """The engine, once it is loaded."""
+        return self._decoder.result()
 
     async def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str]:
         """Pieces of text as they are made; closing the iterator stops the engine at the next token."""
