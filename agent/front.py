@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from agent import slots
 from agent.agent import Agent, tidy
 from agent.dialogue import State
 
-STAY = 0.5  # a message that the current domain understands this well stays there
+STAY = 0.03  # a message that the current domain understands almost as well as the best one stays there
 
 
 class Front:
@@ -22,11 +23,13 @@ class Front:
                 return name
         if current and self._is_open(current, session):
             return current
-        scores = {name: self._score(agent, text) for name, agent in self.agents.items()}
-        if current and scores[current] >= STAY:
+        if current and slots.is_follow_up(text):
             return current
+        scores = {name: self._score(agent, text) for name, agent in self.agents.items()}
         best = max(scores, key=lambda name: scores[name])
-        return best if scores[best] > 0 or not current else current
+        if current and (scores[best] == 0 or scores[current] >= scores[best] - STAY):
+            return current
+        return best
 
     def _score(self, agent: Agent, text: str) -> float:
         """0 to 1: how surely the message is one of the domain's own; 0 if it is out of its scope."""

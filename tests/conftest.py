@@ -12,10 +12,9 @@ MODELS = paths.models(paths.default_home())  # of the person who runs the tests,
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home in the test's own folder."""
-    place = tmp_path / "home"
-    place.mkdir()
+def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of the test's own."""
+    place = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("RETUNE_HOME", str(place))
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.chdir(tmp_path)

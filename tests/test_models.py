@@ -95,6 +95,7 @@ def test_a_changed_byte_is_found(tmp_path, home):
     built = tmp_path / "built"
     built.mkdir()
     (built / "model.safetensors").write_bytes(b"weights")
+    (home / "models").mkdir()
     models._publish(built, home / "models" / "minilm")
     found = find("minilm", Settings.load(home=home))
     models.verify(found)

@@ -51,7 +51,8 @@ class LocalGenerator:
         loop, pieces, stop = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
 
         def put(item: str | Exception | None) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, item)
+            if not stop.is_set():  # nobody waits any more, and the loop may be closed
+                loop.call_soon_threadsafe(pieces.put_nowait, item)
 
         def run() -> None:
             try:

@@ -36,7 +36,8 @@ class Chat:
     def choose(self, line: str) -> None:
         """Take the agent that the line belongs to."""
         if len(self.front.agents) > 1 and not line.startswith("/"):
-            self.agent = self.front.agents[self.front.pick(line, self.session, self.agent.domain.name)]
+            current = self.agent.domain.name if self.last else None
+            self.agent = self.front.agents[self.front.pick(line, self.session, current)]
 
     async def answer(self, line: str) -> bool:
         """Handle one line; False to leave."""

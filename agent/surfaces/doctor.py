@@ -76,13 +76,16 @@ def _sqlite() -> Finding:
 
 
 def _database(settings: Settings) -> Finding:
+    store = Store(settings.database_url)
+    if store.path and not store.path.exists():
+        return Finding("database", True, f"{store.path} is made at the first start")
     try:
-        problems = Store(settings.database_url).check()
+        problems = store.check()
     except RetuneError as error:
         problems = [str(error)]
     if problems:
         return Finding("database", False, problems[0], "Move the file away or restore a backup; nothing is overwritten by itself.")
-    return Finding("database", True, "sound, or not made yet")
+    return Finding("database", True, "sound")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
