@@ -204,22 +204,25 @@ class _Turn:
         self.messages = prompt.render(domain, sources, history, question)
         guard = Guard(sources, numbers_need_source=domain.rules.numbers_need_source, forbid=domain.rules.forbid,
                       unknown=domain.unknown, heard=[question, *history])
-        feeder, spoken = SentenceFeeder(), set()
+        feeder, spoken, repeats = SentenceFeeder(), [], False
         stream = self.serving.generator.stream(self.messages, self.agent.settings.max_new_tokens)
         try:
             async for piece in stream:
                 self._mark("first_token", once=True)
                 for sentence in feeder.feed(harmless(piece)):
-                    if sentence.strip() in spoken:  # a small model that begins to repeat itself has said it all
-                        return
-                    spoken.add(sentence.strip())
+                    if repeats := sentence.strip() in spoken:  # a small model that begins to repeat itself has said it all
+                        break
+                    spoken.append(sentence.strip())
                     yield self._checked(guard, sentence)
-            if (rest := feeder.close()).strip() and rest.strip() not in spoken:
+                if repeats:
+                    break
+            if not repeats and (rest := feeder.close()).strip() and rest.strip() not in spoken:
+                spoken.append(rest.strip())
                 yield self._checked(guard, rest)
         finally:
             await stream.aclose()
             self._mark("generate")
-            abstained = domain.unknown in spoken
+            abstained = domain.unknown in " ".join(spoken)
             state = "refused" if abstained else self.turn.state
             self.turn = replace(self.turn, abstained=abstained, state=state)
         if not self.turn.abstained and self.turn.intent in domain.rules.disclose_intents and domain.rules.disclosure:

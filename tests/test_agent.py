@@ -142,6 +142,19 @@ def test_out_of_scope_is_said_so_and_counted_as_abstained(scripted):
     assert done.turn.state == "refused" and done.turn.abstained and done.turn.intent is None
 
 
+def test_an_answer_that_is_not_in_the_articles_counts_as_refused(scripted):
+    agent = scripted("customer_service")
+    agent.serving.generator._answers = [agent.domain.unknown]
+    done = agent.ask_sync("How long do I have to send something back?")
+    assert done.reply == agent.domain.unknown and done.turn.abstained and done.turn.state == "refused"
+
+
+def test_an_answer_that_repeats_itself_ends_there_and_keeps_its_disclosure(scripted):
+    agent = scripted("medical", "Rest and drink a lot. Rest and drink a lot. Rest and drink a lot. ")
+    done = agent.ask_sync("I have had a sore throat for two days, what helps?")
+    assert done.reply.count("Rest and drink a lot.") == 1 and done.reply.endswith(agent.domain.rules.disclosure)
+
+
 def test_a_directive_to_buy_is_replaced(scripted):
     agent = scripted("finance", "You should buy index funds now.")
     done = agent.ask_sync("what is an index fund and what does it cost")
