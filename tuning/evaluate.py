@@ -5,7 +5,7 @@ The generator's arms answer the same prompts, evidence among retrieved distracto
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +27,6 @@ from tuning import dataset, metrics
 from tuning.dataset import Example
 
 CLOCK = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)  # of the evaluation conversations
-Write = Callable[[Sequence[list[Message]]], Iterator[str]]
-"""Prompts to answers, in order; `tuning.batch.writer` makes one."""
 
 
 def router_report(router: Router, inside: Sequence[dict], outside: Sequence[dict]) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def _write(out: Path, labels: list[str], head: dict[str, Any], found: np.ndarray
     probability = 1 / (1 + np.exp(-score))
     threshold = float(np.quantile(probability[inside], recipe.coverage))
     table = {"labels": labels, "temperature": temperature, "oos_weights": weights.tolist(), "oos_threshold": threshold,
-             "held_out_rows": int(len(truth)), "scale": 1.0}
+             "held_out_rows": len(truth)}
     (out / "router.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 

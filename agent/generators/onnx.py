@@ -53,11 +53,10 @@ class OnnxDecoder:
             fresh = [token]
 
     def _step(self, fresh: list[int]) -> int:
-        past, total = len(self._held), len(self._held) + len(fresh)
+        total = len(self._held) + len(fresh)
         self._binding.bind_cpu_input("input_ids", np.array([fresh], np.int64))
         self._binding.bind_cpu_input("last", np.array([total - 1], np.int32))
         self._binding.bind_cpu_input("total", np.array(total, np.int32))
-        self._held = self._held[:past]  # if the run fails, nothing more is held
         self._session.run_with_iobinding(self._binding)
-        self._held = [*self._held, *fresh] if len(fresh) > 1 else self._held + fresh
+        self._held += fresh  # only after the run: if it fails, nothing more is held
         return int(self._logits.numpy()[0, 0].argmax())
