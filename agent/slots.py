@@ -1,7 +1,8 @@
 """Slot values and small moves ("yes", "never mind", "no, the other one") read from what a person wrote.
 
 Knows the kinds of slots that a domain may name, names and free words, and that people correct themselves; does not know
-intents, sessions or tools. Figures, dates, times, sums, numbers of things and options are read by `quantities`.
+intents, sessions or tools. Figures, dates, times, sums, numbers of things and options are each read in
+a room of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from agent import quantities
+from agent import choices, moments, quantities, spoken, sums
 
 _WORD = re.compile(r"[^\W_]+")
 FUZZY = 0.85
@@ -97,7 +98,7 @@ def read(text: str, slots: Sequence[tuple[str, str]], *, tables: Mapping[str, Na
     A kind may carry the "?" of an optional slot.
     """
     slots = [(name, kind.removesuffix("?")) for name, kind in slots]
-    message = quantities.tidy(text)
+    message = spoken.tidy(text)
     dropped, kept, instead = _corrected(message)
     result = _read_once(kept, slots, tables, now, asked)
     if instead:
@@ -135,24 +136,24 @@ def _read_once(message: str, slots: Sequence[tuple[str, str]], tables: Mapping[s
     result: dict[str, Any] = {}
     for name, kind in slots:
         if kind.startswith("id:"):
-            result[name] = quantities.code(message, kind[3:], name, asked=asked == name)
+            result[name] = choices.code(message, kind[3:], name, asked=asked == name)
         elif kind.startswith("choice:"):
-            result[name] = quantities.option(message.lower(), kind[7:].split("|"), asked=asked == name)
+            result[name] = choices.option(message.lower(), kind[7:].split("|"), asked=asked == name)
     for table in dict.fromkeys(kind[5:] for _, kind in slots if kind.startswith("name:")):
         names = tables[table].find(message) if table in tables else []
         mine = [name for name, kind in slots if kind == f"name:{table}"]
         if len(names) == 1 and asked in mine:
             mine = [asked]
         result |= dict(zip(mine, names, strict=False))
-    plain = quantities.plain(message)
+    plain = spoken.plain(message)
     for name, kind in slots:
         if kind == "date":
-            day = quantities.day(plain, now.date(), asked=asked == name)
+            day = moments.day(plain, now.date(), asked=asked == name)
             result[name] = day and day.isoformat()
         elif kind == "time":
-            result[name] = quantities.clock(plain, asked=asked == name)
+            result[name] = moments.clock(plain, asked=asked == name)
         elif kind == "expression":
-            result[name] = quantities.sum_of(plain)
+            result[name] = sums.sum_of(plain)
     if measured := [(name, kind) for name, kind in slots if kind in quantities.MEASURED]:
         result |= quantities.measures(plain, measured, asked)
     return {name: value for name, value in result.items() if value is not None}
@@ -254,7 +255,7 @@ _TAKE_BACK = re.compile(
 
 
 def _said(text: str) -> tuple[str, int]:
-    said = quantities.tidy(text).lower()
+    said = spoken.tidy(text).lower()
     return said, len(said.split())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from langchain_core.tools import ToolException
 
-from agent import quantities
+from agent import quantities, sums
 from agent.slots import NameTable, is_cancel, is_correction, is_follow_up, is_no, is_yes, read
 from tools.calculator import calculate
 
@@ -513,7 +513,7 @@ def test_sums_found_in_garbage_never_crash_the_calculator() -> None:
     pick = random.Random(7)
     tokens = ["12", "3.5", "1,250", "(", ")", "+", "-", "x", "/", "of", "plus", "%", "15%", "percent", "and", "times", "half", "squared", "$5", " "]
     for _ in range(400):
-        found = quantities.sum_of(" ".join(pick.choice(tokens) for _ in range(pick.randint(1, 12))))
+        found = sums.sum_of(" ".join(pick.choice(tokens) for _ in range(pick.randint(1, 12))))
         if found:
             try:
                 calculate.func(found)
