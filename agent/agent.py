@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from agent import dialogue, paths, prompt, redflags, slots, toolbox
 from agent.dialogue import Move, State
-from agent.domain import Domain, Intent
+from agent.domain import Domain, Intent, asked_as
 from agent.errors import EngineError
 from agent.guard import Guard
 from agent.models import Step
@@ -190,7 +190,7 @@ class _Turn:
     async def _from_articles(self, move: Move) -> AsyncIterator[Event]:
         question = move.question or self.turn.redacted
         leans = slots.is_follow_up(question) and bool(self.history)
-        looked_up = f"{self.history[-2]} {question}" if leans else question
+        looked_up = asked_as(self.history if leans else (), question)
         found = await asyncio.to_thread(self.serving.index.search, looked_up, prompt.MAX_FACTS, move.intent)
         self.turn = replace(self.turn, passages=tuple(found))
         self._mark("retrieve")

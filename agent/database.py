@@ -11,8 +11,6 @@ closing it again would drop the POSIX locks of every SQLite connection in this p
 
 import atexit
 import errno
-import json
-import math
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -21,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 
 from agent import migrations
+from agent.connections import engine_for
 from agent.errors import StoreError
 from tools.lock import hold
 
@@ -50,21 +49,6 @@ def wal_bug() -> bool:
     return sqlite3.sqlite_version_info < (3, 51, 3)
 
 
-def clean(value: Any) -> Any:
-    """As given, but for what PostgreSQL, UTF-8 or JSON cannot hold.
-
-    NUL and lone surrogates become U+FFFD, a number that is not finite becomes None.
-    """
-    if isinstance(value, str):
-        value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, dict):
-        return {clean(name): clean(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [clean(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 class Database:
     """The database at a SQLAlchemy URL. Thread-safe; `open` it first."""
 
@@ -76,7 +60,7 @@ class Database:
                 raise StoreError(f"There is no store in {kind}; use sqlite:/// or postgresql://.")
             if kind == "sqlite" and (file in ("", ":memory:") or file.startswith("file:")):
                 raise StoreError("The store needs a file of its own; use sqlite:///FILE.")
-            self.engine = _engine(self.url)
+            self.engine = engine_for(self.url)
         except sa.exc.ArgumentError as error:
             raise StoreError("That is no database URL; use sqlite:///FILE.") from error
         except ImportError as error:
@@ -183,7 +167,7 @@ class Database:
             )
         fresh = _beside(path, ".new")
         _empty(fresh)
-        engine = _engine(self.url.set(database=str(fresh)))
+        engine = engine_for(self.url.set(database=str(fresh)))
         try:
             with engine.begin() as at:
                 self._upgrade(at)
@@ -258,32 +242,6 @@ class Database:
             code = ERRNOS.get(error.errno or 0, 0)
         said = REMEDIES.get(code, "{} cannot be used ({}); `retune doctor` says more.")
         return StoreError(said.format(self.name, " ".join(str(cause).split())))
-
-
-def _engine(url: URL) -> sa.Engine:
-    more: dict[str, Any] = {"json_serializer": _dump, "hide_parameters": True}
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True, **more)
-    # No overflow: a connection that is made stays until `close`.
-    made = sa.create_engine(url, max_overflow=0, **more)
-
-    @sa.event.listens_for(made, "connect")
-    def _pragmas(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, or DDL escapes the transaction
-        for pragma in ("busy_timeout=30000", "synchronous=FULL", "fullfsync=ON", "mmap_size=0"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @sa.event.listens_for(made, "begin")
-    def _begin(at: sa.Connection) -> None:
-        immediate = at.get_execution_options().get("immediate")
-        at.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return made
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(clean(value), ensure_ascii=False, default=str)
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -106,13 +107,28 @@ class Domain:
         """The starter bundle that ships with the domain."""
         return self.folder / "models"
 
-    def data_hash(self) -> str:
-        """sha256 over all that training reads; a bundle made from other data carries another hash."""
+    def grounded(self) -> list[dict[str, Any]]:
+        """Rows of training that are answered from the articles, or cannot be: written dialogues, then bare questions."""
+        rows = [row for row in self.rows("dialogues.jsonl") if not row.get("tool_result")]
+        return rows + (self.rows("questions.jsonl") if (self.folder / "questions.jsonl").is_file() else [])
+
+    def asked(self) -> list[tuple[str, str]]:
+        """(question after the one before it, id of a passage that answers it), as many as training knows."""
+        return [(asked_as(row.get("history", ()), row["question"]), key)
+                for row in self.grounded() for key in row.get("evidence", ())]
+
+    def data_hash(self, part: str) -> str:
+        """sha256 over all that the training of `router` or `generator` reads; a bundle carries those it was made from."""
         digest = hashlib.sha256()
-        files = [self.folder / name for name in ("intents.jsonl", "oos.jsonl", "dialogues.jsonl")]
-        for file in [*files, *sorted((self.folder / "knowledge").glob("*.md"))]:
+        names = ("intents.jsonl", "oos.jsonl") if part == "router" else ("dialogues.jsonl", "questions.jsonl", "knowledge/*.md")
+        for file in (file for name in names for file in sorted(self.folder.glob(name))):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()
+
+
+def asked_as(history: Sequence[str], question: str) -> str:
+    """A follow-up as it is looked up: after the question before it. `history` alternates person, agent, ..."""
+    return f"{history[-2]} {question}" if len(history) > 1 else question
 
 
 def find(name: str | Path) -> Path:

@@ -10,8 +10,8 @@ from agent.domain import Domain, numbered_rows, plain
 from agent.errors import DomainError
 
 Rows = list[tuple[int, dict[str, Any]]]
-_NEEDED = {"id": (str, "a text"), "question": (str, "a text"), "answerable": (bool, "true or false"),
-           "must_say": (list, "a list of texts")}
+_QUESTION: dict[str, tuple[type, str]] = {"id": (str, "a text"), "question": (str, "a text")}
+_ANSWERED = _QUESTION | {"answerable": (bool, "true or false"), "must_say": (list, "a list of texts")}
 
 
 def check(domain: Domain) -> None:
@@ -27,13 +27,15 @@ def check(domain: Domain) -> None:
         raise DomainError(f"{folder / 'intents.jsonl'}: intent {empty[0]!r} has no examples; "
                           "write some or remove it from domain.toml.")
     trained = {words(row["text"]) for _, row in (*rows, *texts(folder / "oos.jsonl"))}
-    trained |= {words(row["question"]) for _, row in questions(folder / "dialogues.jsonl", domain)}
+    trained |= {words(row["question"]) for _, row in answered(folder / "dialogues.jsonl", domain)}
+    if (file := folder / "questions.jsonl").is_file():
+        trained |= {words(row["question"]) for _, row in questions(file, domain)}
     if (file := folder / "eval" / "intents.jsonl").is_file():
         refuse_shared(file, labelled(file, domain), "text", trained)
     if (file := folder / "eval" / "oos.jsonl").is_file():
         refuse_shared(file, texts(file), "text", trained)
     if (file := folder / "eval" / "questions.jsonl").is_file():
-        refuse_shared(file, questions(file, domain), "question", trained)
+        refuse_shared(file, answered(file, domain), "question", trained)
 
 
 def words(text: str) -> str:
@@ -60,21 +62,29 @@ def labelled(file: Path, domain: Domain) -> Rows:
     return rows
 
 
-def questions(file: Path, domain: Domain) -> Rows:
-    """Questions with what an answer to them must say, and the passages that hold it."""
+def questions(file: Path, domain: Domain, needed: dict[str, tuple[type, str]] = _QUESTION) -> Rows:
+    """Questions with the passages that answer them; none where no passage does."""
     rows, known = numbered_rows(file), {passage.id for passage in domain.passages}
     for number, row in rows:
         place = f"{file}, line {number} (row {row.get('id')})"
-        for key, (kind, said) in _NEEDED.items():
+        for key, (kind, said) in needed.items():
             if not isinstance(row.get(key), kind):
                 raise DomainError(f"{place}: needs {key}, {said}, got {row.get(key)!r}; correct that line.")
         for key in ("must_say", "evidence", "history"):
             if not isinstance(row.get(key, []), list) or not all(isinstance(each, str) for each in row.get(key, [])):
                 raise DomainError(f"{place}: {key} must be a list of texts, got {row[key]!r}; correct that line.")
-        if row["answerable"] and not (isinstance(row.get("answer"), str) and row["answer"].strip()):
-            raise DomainError(f"{place}: is answerable and has no answer; write one or set answerable to false.")
         if missing := set(row.get("evidence", [])) - known:
             raise DomainError(f"{place}: there is no passage {min(missing)!r}; correct evidence or write the article.")
+    return rows
+
+
+def answered(file: Path, domain: Domain) -> Rows:
+    """Questions with a written answer and what an answer must say."""
+    rows = questions(file, domain, _ANSWERED)
+    for number, row in rows:
+        if row["answerable"] and not (isinstance(row.get("answer"), str) and row["answer"].strip()):
+            raise DomainError(f"{file}, line {number} (row {row.get('id')}): is answerable and has no answer; "
+                              "write one or set answerable to false.")
     return rows
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agent.database import Database, clean, wal_bug
+from agent.connections import clean
+from agent.database import Database, wal_bug
 from agent.errors import DataError, StoreError
 from agent.types import Message, Turn
 

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent import prompt
-from agent.domain import Domain, plain
-from agent.sentences import split_sentences
+from agent.domain import Domain, asked_as, plain
 from agent.types import Passage
-from tuning import metrics
 
 OOS = "oos"
 Search = Callable[[str, int], Sequence[Passage]]
@@ -68,36 +66,18 @@ def split_rows(rows: Sequence[Text], share: float, seed: int) -> tuple[list[Text
 def generator_rows(domain: Domain) -> list[Example]:
     """Grounded questions of the domain, answered in the words of their evidence.
 
-    Unanswerable ones answer with the domain's `unknown` sentence. Rows about tool results are left out: the agent
-    tells a tool's own sentences as they stand.
+    A small model learns to find and copy from some hundred rows, and to reword only from many thousands; sections of
+    an article are written to be the size of an answer. Unanswerable rows answer with the domain's `unknown` sentence.
     """
-    passages = {passage.id: passage.text for passage in domain.passages}
-    rows = [(row, example(row, domain)) for row in domain.rows("dialogues.jsonl") if not row.get("tool_result")]
-    return [replace(made, answer=_in_source_words(made, row["must_say"], passages)) for row, made in rows]
-
-
-def _in_source_words(made: Example, must_say: Sequence[str], passages: dict[str, str]) -> str:
-    """The one or two sentences of the evidence that carry the written answer; the written answer where none does.
-
-    A small model learns to find and copy from a few hundred rows, and to reword only from many thousands.
-    """
-    sentences = [text.strip() for key in made.evidence for text in split_sentences(passages[key])]
-    if not sentences or len(made.evidence) > 1:
-        return made.answer
-    wanted = set(plain(made.answer).split())
-    order = sorted(range(len(sentences)), key=lambda i: -len(wanted & set(plain(sentences[i]).split())) / len(wanted))
-    for count in (1, 2):
-        chosen = " ".join(sentences[i] for i in sorted(order[:count]))
-        if metrics.must_say(chosen, must_say):
-            return chosen
-    return made.answer
+    texts = {passage.id: passage.text for passage in domain.passages}
+    return [replace(made, answer=" ".join(texts[key] for key in made.evidence) or domain.unknown)
+            for made in (example(row, domain) for row in domain.grounded())]
 
 
 def example(row: dict, domain: Domain) -> Example:
-    """A row of dialogues.jsonl or eval/questions.jsonl as an Example."""
-    answer = row["answer"] if row["answerable"] else domain.unknown
-    return Example(row["id"], tuple(row.get("history", ())), row["question"], answer,
-                   tuple(row.get("evidence", ())))
+    """A row of dialogues.jsonl, questions.jsonl or eval/questions.jsonl as an Example."""
+    answer = row["answer"] if row.get("answerable") else domain.unknown
+    return Example(row["id"], tuple(row.get("history", ())), row["question"], answer, tuple(row.get("evidence", ())))
 
 
 def split_examples(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -139,7 +119,7 @@ def make_groups(examples: Sequence[Example], domain: Domain, search: Search, siz
 
 def choose_facts(row: Example, search: Search) -> list[str]:
     """Ids of the passages shown with a row: what was retrieved, best first, with its evidence among them in any case."""
-    found = [passage.id for passage in search(" ".join((*row.history[:1], row.question)), prompt.MAX_FACTS)]
+    found = [passage.id for passage in search(asked_as(row.history, row.question), prompt.MAX_FACTS)]
     missing = [key for key in row.evidence if key not in found]
     kept = [key for key in found if key in row.evidence]
     others = [key for key in found if key not in row.evidence][:max(0, prompt.MAX_FACTS - len(kept) - len(missing))]

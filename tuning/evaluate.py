@@ -15,7 +15,7 @@ import numpy as np
 
 from agent import prompt, redflags
 from agent.agent import Agent
-from agent.domain import Domain
+from agent.domain import Domain, asked_as
 from agent.facts import facts
 from agent.guard import Guard
 from agent.retrieve import Index
@@ -106,7 +106,7 @@ def retrieval_report(domain: Domain, index: Index, router: Router) -> dict[str, 
     rows = [row for row in map(lambda row: dataset.example(row, domain), domain.rows("eval/questions.jsonl")) if row.evidence]
     hits = {1: 0, 3: 0}
     for row in rows:
-        text = " ".join((*row.history[:1], row.question))
+        text = asked_as(row.history, row.question)
         found = [p.id for p in index.search(text, 3, router.route([text])[0].intent)]
         for depth in hits:
             hits[depth] += bool(set(found[:depth]) & set(row.evidence))

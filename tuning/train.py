@@ -69,17 +69,17 @@ def _source(domain: Domain, settings: Settings, bases: Bases, folder: Path) -> t
     index = Index.build(domain, Encoder(bases.encoder, None, settings.cores), bases.encoder.fingerprint, paths.index(settings.home))
     router = Router(folder / "router", bases.encoder, settings.cores)
     return train_generator.Source(domain, dataset.generator_rows(domain),
-                                  lambda text, count: index.search(text, count, router.route([text])[0].intent))
+                                  lambda text, count: index.search(text, count, router.route([text])[0].intent, unseen=True))
 
 
 def _publish(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...], starter: bool,
              scratch: Path, started: datetime, losses: dict[str, float], domains: Sequence[Domain]) -> Bundle:
     folder, parent = scratch / domain.name, _champion(domain, settings)
     old_manifest = parent.manifest if parent else {}
-    data = domain.data_hash() if "router" in parts else old_manifest.get("data")  # what the router was tuned on
+    data = domain.data_hash("router") if "router" in parts else old_manifest.get("data")  # what the router was tuned on
     taught: dict[str, str] = {}
     if "generator" in parts:
-        taught = {each.name: each.data_hash() for each in domains}
+        taught = {each.name: each.data_hash("generator") for each in domains}
         shutil.copytree(scratch / "generator", folder / "generator")
     elif parent and (old := parent.part("generator")):  # without an adapter the generator answers as its base does
         shutil.copytree(old, folder / "generator")
