@@ -191,7 +191,7 @@ class _Turn:
         question = move.question or self.turn.redacted
         leans = slots.is_follow_up(question) and bool(self.history)
         looked_up = asked_as(self.history if leans else (), question)
-        found = await asyncio.to_thread(self.serving.index.search, looked_up, prompt.MAX_FACTS, move.intent)
+        found = await asyncio.to_thread(self.serving.index.search, looked_up, prompt.MAX_FACTS)
         self.turn = replace(self.turn, passages=tuple(found))
         self._mark("retrieve")
         sources = [prompt.fact(passage.title, passage.heading, passage.text) for passage in found]
@@ -246,6 +246,8 @@ class _Turn:
         yield Delta(result.summary)
         if domain.rules.disclosure and intent.name in domain.rules.disclose_intents and not result.failed:
             yield Delta(f"\n\n{domain.rules.disclosure}")
+        if result.slot in move.slots:
+            self.state = dialogue.reopened(self.state, move, result.slot)
         if back := self._taken_up():
             yield Delta(f"\n\n{back}")
 

@@ -26,8 +26,10 @@ def code(message: str, pattern: str, name: str, *, asked: bool = False) -> str |
     if exact := re.search(rf"(?<!\w)(?:{pattern})(?!\w)", message):
         return exact[0]
     named = re.compile(rf"(?:#|\b(?:{re.escape(name.upper())}|NUMBER|NO\.?|NR\.?|ID))[ :#]*(?:IS )?$")
+    after = re.compile(r"\b(?:FOR|OF|ABOUT) $")  # a long number there is no sum and no date
     for match in _DIGITS.finditer(message):
-        said = named.search(message[max(0, match.start() - 24):match.start()])
+        before = message[max(0, match.start() - 24):match.start()]
+        said = named.search(before) or len(match[0]) >= 5 and after.search(before)
         if (asked or said) and re.fullmatch(pattern, lead + match[0]):
             return lead + match[0]
     joined = lead + re.sub(r"[ -]", "", message)

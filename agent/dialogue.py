@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Self
 
-from agent import slots
+from agent import asides, quantities, slots
 from agent.domain import Domain, Intent
 from agent.types import Route
 
@@ -36,6 +36,8 @@ class State:
     """The message that was unclear, to be answered once the choice is made."""
     last_intent: str | None = None
     last_slots: dict[str, Any] = field(default_factory=dict)
+    aside: bool = False
+    """Whether something else was answered since the last tool ran."""
     waiting: tuple[dict[str, Any], ...] = ()
     """Interrupted wishes, newest last: {"intent", "slots"}."""
 
@@ -100,6 +102,12 @@ def resume(domain: Domain, state: State, read: Read, changes: Callable[[Intent],
     return here.fill(replace(state, waiting=state.waiting[:-1]), domain.intents[wish["intent"]], dict(wish["slots"]))
 
 
+def reopened(state: State, move: Move, slot: str) -> State:
+    """The wish of a move that failed for one value, asking for another one."""
+    kept = {name: value for name, value in move.slots.items() if name != slot}
+    return replace(state, intent=move.intent, slots=kept, asking=slot)
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     domain: Domain
@@ -115,14 +123,36 @@ class _Step:
     def elsewhere(self, intent: Intent, found: dict[str, Any]) -> bool:
         """Whether a message that names a thing is surely a question of another kind, as "and where is LK-10555?" is."""
         names = bool(found) and all(kind.partition(":")[0] in CARRIED for name, kind in intent.slots if name in found)
-        return (self.sure(other_than=intent.name) and names and _is_question(self.text) and not slots.is_correction(self.text)
-                and not _says_only(self.text, found, spare=0))
+        asks = asides.is_question(self.text) and not slots.is_correction(self.text)
+        return self.sure(other_than=intent.name) and names and asks and not asides.says_only(self.text, found, spare=0)
+
+    def tells(self, intent: Intent, state: State, said: dict[str, Any]) -> bool:
+        """Whether a statement brings what is not known yet or sets right what is: "I was thinking four years"."""
+        new = set(said) - set(state.slots) or slots.is_correction(self.text)
+        return bool(new) and not asides.is_question(self.text) and asides.says_only(self.text, said, spare=3)
+
+    def set_right(self, intent: Intent, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What a changed value means that names no slot: a bare value for the one it is near to, else free words."""
+        asked = {name: self.read(self.text, intent.slots, asked=name).get(name) for name, _ in intent.slots}
+        near = []
+        for name, kind in intent.slots:
+            if kind != "text" and asked[name] is not None and asides.says_only(self.text, {name: asked[name]}):
+                value = quantities.on_the_scale_of(before.get(name), asked[name]) if kind == "money" else asked[name]
+                near.append((quantities.times_apart(before.get(name), value), name, value))
+        near.sort(key=lambda each: each[0])
+        if near:
+            clear = len(near) == 1 or near[0][0] * 1.5 <= near[1][0]
+            return {near[0][1]: near[0][2]} if clear else {}
+        free = asides.says_meant(self.text) and not asides.is_question(self.text)
+        return {name: asked[name] for name, kind in intent.slots if free and kind == "text" and asked[name]}
 
     def confirming(self, state: State) -> Move | None:
         intent = self.domain.intents[state.intent or ""]
         if slots.is_yes(self.text):
             return Move("run", _close(state), intent.name, state.slots)
         found = self.read(self.text, intent.slots)
+        if not found and slots.is_correction(self.text):
+            found = self.set_right(intent, state.slots)
         changed = {name: value for name, value in found.items() if value != state.slots.get(name)}
         if changed and not self.elsewhere(intent, found):
             return self.fill(state, intent, state.slots | changed)
@@ -138,17 +168,20 @@ class _Step:
             return Move("cancelled", _close(state), intent.name, state.slots, "All right, I have left it.")
         kind = dict(intent.slots)[slot]
         said = self.read(self.text, intent.slots)
-        found = said | self.read(self.text, intent.slots, asked=slot)
-        bare = kind != "text" and slot in found and _says_only(self.text, {slot: found[slot]})  # however it is routed
+        found = self.read(self.text, intent.slots, asked=slot) or said
+        bare = kind != "text" and slot in found and asides.says_only(self.text, {slot: found[slot]})  # however it is routed
         if self.elsewhere(intent, said):
             return None
-        if slot not in said and not bare and self.sure(other_than=intent.name) and (kind != "text" or _is_question(self.text)):
+        if slot not in found and re.fullmatch(r"\W*\d[\d.,]*\W*", self.text):  # a mere number that this slot cannot take
+            return Move("ask", state, intent.name, state.slots, f"I did not catch that. {self.domain.ask[slot]}")
+        fits = slot in said or bare or self.tells(intent, state, said)
+        if not fits and self.sure(other_than=intent.name) and (kind != "text" or asides.is_question(self.text)):
             return None
-        if kind == "text" and _is_question(self.text) and self.route.intent != intent.name and slot not in said:
+        if kind == "text" and asides.is_question(self.text) and self.route.intent != intent.name and slot not in said:
             return None
         if found:
             return self.fill(state, intent, state.slots | found)
-        if self.route.intent is None and _is_question(self.text):
+        if self.route.intent is None and asides.is_question(self.text):
             return None
         return Move("ask", state, intent.name, state.slots, f"I did not catch that. {self.domain.ask[slot]}")
 
@@ -166,13 +199,13 @@ class _Step:
                 return None
             picked, also = self.route.intent, self.text
         elif not self.sure():
-            words = {option: _overlap(self.text, self.domain.intents[option].about) for option in state.options}
+            words = {option: asides.overlap(self.text, self.domain.intents[option].about) for option in state.options}
             best = max(words, key=lambda option: words[option])
             picked = best if words[best] else None
         if picked is None:
             return None
         again = replace(self, text=state.unclear, route=replace(self.route, intent=picked, confidence=1.0))
-        question = "" if also and _is_question(also) else state.unclear
+        question = "" if also and asides.is_question(also) else state.unclear
         return again.start(replace(state, options=(), unclear=""), self.domain.intents[picked], question, also)
 
     def follow_up(self, state: State) -> Move | None:
@@ -180,15 +213,20 @@ class _Step:
         last = self.domain.intents.get(state.last_intent or "")
         if state.intent or not last or not last.slots:
             return None
-        leaning = slots.is_follow_up(self.text) or slots.is_correction(self.text)
-        if not leaning:
-            return None
         found = self.read(self.text, last.slots)
-        if self.route.intent != last.name and self.route.confidence > 0.9 and not _says_only(self.text, found):
+        figures = any(kind in quantities.MEASURED for name, kind in last.slots if name in found)
+        other = self.sure(other_than=last.name)
+        spare = 2 if figures and not asides.is_question(self.text) else 0
+        terse = not other and asides.says_only(self.text, found, spare)
+        back = figures and asides.leans(self.text)
+        if not (terse or back or slots.is_follow_up(self.text) or slots.is_correction(self.text)):
             return None
-        if not found and len(last.slots) == 1:
-            found = self.read(self.text, last.slots, asked=last.slots[0][0]) if last.slots[0][1] != "text" else {}
-        if not found:
+        if not found and len(last.slots) == 1 and last.slots[0][1] != "text":
+            found = self.read(self.text, last.slots, asked=last.slots[0][0])
+        found = found or self.set_right(last, state.last_slots)
+        article = other and self.domain.intents[self.route.intent or ""].answer != "tool"
+        apart = self.route.intent != last.name and self.route.confidence > (SURE if article or state.aside else 0.9)
+        if not found or apart and not asides.says_only(self.text, found) or self.elsewhere(last, found):
             return None
         return self.fill(replace(state, asking=None), last, state.last_slots | _paired(last, found, state.last_slots))
 
@@ -208,8 +246,7 @@ class _Step:
     def start(self, state: State, intent: Intent, question: str = "", also: str = "") -> Move:
         """Answer, or begin to fill the slots of a tool; `also` was said after the text."""
         if intent.answer in ("docs", "generate"):
-            keep = state if state.intent else replace(state, last_intent=intent.name, last_slots={})
-            return Move("docs", keep, intent.name, question=question)
+            return Move("docs", replace(state, aside=True), intent.name, question=question)
         if intent.answer in ("fixed", "handoff"):
             return Move(intent.answer, state, intent.name, say=intent.reply)
         if state.intent and state.intent != intent.name:  # put aside what was open
@@ -220,10 +257,12 @@ class _Step:
                 state = replace(state, waiting=tuple(other for other in state.waiting if other is not wish))
                 known = wish["slots"] | known
         carried = {}
-        if _leans(self.text) or slots.is_follow_up(self.text):
+        if asides.leans(self.text) or slots.is_follow_up(self.text):
             before = state.last_slots | state.slots
+            last = self.domain.intents.get(state.last_intent or "", intent)
+            alike = last is not intent and last.slots == intent.slots
             carried = {name: before[name] for name, kind in intent.slots
-                       if name in before and kind.partition(":")[0] in CARRIED}
+                       if name in before and (alike or kind.partition(":")[0] in CARRIED)}
         return self.fill(state, intent, carried | _paired(intent, known, carried))
 
     def fill(self, state: State, intent: Intent, values: dict[str, Any]) -> Move:
@@ -241,29 +280,8 @@ class _Step:
 
 def _close(state: State) -> State:
     """Nothing open any more; what it was stays for follow-ups."""
-    return replace(state, intent=None, slots={}, asking=None, confirming=False, options=(), unclear="",
+    return replace(state, intent=None, slots={}, asking=None, confirming=False, options=(), unclear="", aside=False,
                    last_intent=state.intent or state.last_intent, last_slots=state.slots or state.last_slots)
-
-
-def _is_question(text: str) -> bool:
-    return bool(re.search(r"[?？]", text)
-                or re.match(r"(what|how|when|where|why|who|which|can|do|does|is|are|could)\b", text.lower()))
-
-
-def _leans(text: str) -> bool:
-    """Whether the message points back by a word such as "it" or "that one"."""
-    return bool(re.search(r"\b(it|that|this|them|those|the same|that one|one)\b", text.lower()))
-
-
-_LEADS = frozenset("a about actually and at for how i if instead is it its make meant my no not of oh ok okay one or over "
-                   "please same sorry that the then though to what with wrong year years yr yrs month months percent".split())
-
-
-def _says_only(text: str, values: dict[str, Any], spare: int = 1) -> bool:
-    """Whether a message holds the values and hardly a word besides (`spare`), as in "and what about LK-10436?"."""
-    told = set(re.findall(r"\w+", " ".join(map(str, values.values())).lower()))
-    rest = [word for word in re.findall(r"\w+", text.lower()) if word not in _LEADS | told and not any(map(str.isdigit, word))]
-    return bool(values) and len(rest) <= spare
 
 
 def _paired(intent: Intent, found: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +291,3 @@ def _paired(intent: Intent, found: dict[str, Any], before: Mapping[str, Any]) ->
         if new and found[first] != before.get(first, found[first]):
             return {name: value for name, value in found.items() if name != first} | {second: found[first]}
     return found
-
-
-def _overlap(text: str, about: str) -> int:
-    return len(set(re.findall(r"\w{4,}", text.lower())) & set(re.findall(r"\w{4,}", about.lower())))

@@ -78,7 +78,7 @@ def can_decode(config: dict[str, Any]) -> bool:
 
 
 def llama(weights: Weights, config: dict[str, Any]) -> Graph:
-    """A decoder step.
+    """A decoder step. Takes the arrays out of `weights` as it goes, so that no more than one copy is held.
 
     Inputs: input_ids int64 [1, T]; last int32 [1] = past + T - 1; total int32 [] = past + T;
     past_key.i, past_value.i float32 [1, kv_heads, capacity, head_dim] (updated in place when bound as output too).
@@ -88,42 +88,42 @@ def llama(weights: Weights, config: dict[str, Any]) -> Graph:
     size = config.get("head_dim") or config["hidden_size"] // heads
     epsilon, layers = config["rms_norm_eps"], config["num_hidden_layers"]
     g = _Graph()
-    embedding = weights["model.embed_tokens.weight"]
+    embedding = weights.pop("model.embed_tokens.weight")
     x = g.node("Gather", [g.weight("embedding", embedding), "input_ids"], ["embedded"])
     theta = (config.get("rope_parameters") or config).get("rope_theta", 10000.0)
     angles = np.outer(np.arange(MAX_POSITIONS), 1.0 / theta ** (np.arange(0, size, 2) / size))
     g.weight("cos", np.cos(angles).astype(np.float32))
     g.weight("sin", np.sin(angles).astype(np.float32))
     normed = g.node("SimplifiedLayerNormalization",
-                    [x, g.weight("norm.first", weights["model.layers.0.input_layernorm.weight"])],
+                    [x, g.weight("norm.first", weights.pop("model.layers.0.input_layernorm.weight"))],
                     ["normed.0"], axis=-1, epsilon=epsilon)
 
     def add_norm(x: str, branch: str, weight: str, name: str) -> tuple[str, str]:
         """x + branch, and its norm, in one operator."""
-        g.node("SkipSimplifiedLayerNormalization", [x, branch, g.weight(f"{name}.norm", weights[weight])],
+        g.node("SkipSimplifiedLayerNormalization", [x, branch, g.weight(f"{name}.norm", weights.pop(weight))],
                [f"{name}.normed", "", "", f"{name}.sum"], MICROSOFT, epsilon=epsilon)
         return f"{name}.sum", f"{name}.normed"
 
     for i in range(layers):
         layer = f"model.layers.{i}."
-        qkv = np.concatenate([weights[f"{layer}self_attn.{part}_proj.weight"] for part in "qkv"])
+        qkv = np.concatenate([weights.pop(f"{layer}self_attn.{part}_proj.weight") for part in "qkv"])
         packed = g.linear(normed, qkv, f"qkv.{i}")
         attended = g.node("GroupQueryAttention",
                           [packed, "", "", f"past_key.{i}", f"past_value.{i}", "last", "total", "cos", "sin"],
                           [f"attended.{i}", f"key.{i}", f"value.{i}"], MICROSOFT,
                           num_heads=heads, kv_num_heads=kv_heads, do_rotary=1, rotary_interleaved=0)
-        out = g.linear(attended, weights[f"{layer}self_attn.o_proj.weight"], f"out.{i}")
+        out = g.linear(attended, weights.pop(f"{layer}self_attn.o_proj.weight"), f"out.{i}")
         x, normed = add_norm(x, out, f"{layer}post_attention_layernorm.weight", f"attention.{i}")
-        gate = g.linear(normed, weights[f"{layer}mlp.gate_proj.weight"], f"gate.{i}")
-        up = g.linear(normed, weights[f"{layer}mlp.up_proj.weight"], f"up.{i}")
+        gate = g.linear(normed, weights.pop(f"{layer}mlp.gate_proj.weight"), f"gate.{i}")
+        up = g.linear(normed, weights.pop(f"{layer}mlp.up_proj.weight"), f"up.{i}")
         silu = g.node("QuickGelu", [gate], [f"silu.{i}"], MICROSOFT, alpha=1.0)  # alpha 1 is SiLU
         product = g.node("Mul", [silu, up], [f"product.{i}"])
-        down = g.linear(product, weights[f"{layer}mlp.down_proj.weight"], f"down.{i}")
+        down = g.linear(product, weights.pop(f"{layer}mlp.down_proj.weight"), f"down.{i}")
         following = f"model.layers.{i + 1}.input_layernorm.weight" if i + 1 < layers else "model.norm.weight"
         x, normed = add_norm(x, down, following, f"mlp.{i}")
 
     final = g.node("Gather", [normed, g.weight("minus_one", np.array([-1], dtype=np.int64))], ["final"], axis=1)
-    g.linear(final, weights.get("lm_head.weight", embedding), "logits")
+    g.linear(final, weights.pop("lm_head.weight", embedding), "logits")
     value = helper.make_tensor_value_info
     cache = [(kind, i) for i in range(layers) for kind in ("key", "value")]
     inputs = [value("input_ids", TensorProto.INT64, [1, "T"]), value("last", TensorProto.INT32, [1]),

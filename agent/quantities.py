@@ -5,6 +5,7 @@ Reads the line that `spoken.plain` returns; does not know name tables, free word
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from itertools import islice
@@ -113,12 +114,25 @@ def _float(written: str) -> float:
     return float(written.replace(",", "" if grouped else "."))
 
 
+def on_the_scale_of(before: float | None, value: float) -> float:
+    """An amount that takes the place of a larger one may leave out its thousands: "20,000, no make it 25"."""
+    thousands = before and before >= 1000 and before % 500 == 0 and value < 1000
+    return value * 1000 if thousands and before / 4 <= value * 1000 <= before * 4 else value
+
+
+def times_apart(before: object, value: object) -> float:
+    """How many times the larger is the smaller; 1 for what is no number, endless where nothing positive was there before."""
+    if not isinstance(value, float):
+        return 1.0
+    return max(before / value, value / before) if isinstance(before, int | float) and before > 0 < value else math.inf
+
+
 # ---- which figure answers which slot
 
 _CUES = {  # what stands just before a bare figure of the kind
     "money": r"loan(?: of)?|mortgage(?: of)?|borrow(?:ing)?|amount(?: is| of)?|deposit|invest|put|have|save",
     "percent": r"at|rate(?: is| of| was| were)?|apr(?: of)?|interest(?: of)?|earns|yield|pays|gives?|say",
-    "years": r"over|for|in|term(?: of)?|horizon(?: is| of)?|years|another|within",
+    "years": r"over|for|in|after|term(?: of)?|horizon(?: is| of)?|years|another|within",
     "number": r"i'?m|i am|aged?(?: is)?|turning|turned|he'?s|she'?s|being|now",
     "length": r"height(?: is)?|tall|i'?m|i am|measure|at",
     "mass": r"weight(?: is)?|weigh(?:s|ing)?|now|and|at",
@@ -127,6 +141,7 @@ _CUED = {kind: re.compile(rf"\b(?:{words})[ ,:=]*(?:about |around |roughly |only
                           + ("|@ ?$" if kind == "percent" else "")) for kind, words in _CUES.items()}
 _RANGES = {"money": (100, 1e12), "percent": (0, 40), "years": (0.25, 60), "number": (10, 110), "length": (1.2, 230),
            "mass": (30, 300)}
+_POSSIBLE = {"percent": (0, 100), "years": (0, 100), "number": (0, 150), "mass": (2, 1e15)}  # even in answer to a question
 _ASIDE = re.compile(r"^ ?(?:a|per|every|each|/) ?(?:month|mo|week|wk|day)\b|^ (?:monthly|weekly|down|ago|now)\b")
 _OUTCOME = re.compile(r"\b(?:becomes?|down to|grow to|reach|into|adding|after|paying|paid|past|last|down|fell|lost|gained|lose|used to be)"
                       r"(?: by)? $")
@@ -225,7 +240,7 @@ def _aside(figure: Figure, kind: str, kinds: set[str]) -> int:
         return 2
     if kind == "years":  # "I sell in 7 years; the mortgage is 320k over 30 years"
         return int("money" in kinds and figure.before.endswith(" in "))
-    return int(kind == "money" and not re.search(r"\b(?:borrow(?:ed|ing)?|loan of|mortgage of)\W*$", figure.before))
+    return int(kind == "money" and not re.search(r"\b(?:borrow(?:ed|ing)?|loan of|mortgage of|need|so)\W*$", figure.before))
 
 
 def _plausible(figure: Figure, kind: str, asked: bool) -> float | None:
@@ -238,7 +253,7 @@ def _plausible(figure: Figure, kind: str, asked: bool) -> float | None:
             return value * 100
         return value if 100 <= value <= 230 else 30.48 * value if asked and value in (4, 5, 6, 7) else None
     if asked:
-        return value if kind != "mass" or value >= 2 else None
+        return value if _POSSIBLE.get(kind, (0, 1e15))[0] <= value <= _POSSIBLE.get(kind, (0, 1e15))[1] else None
     dated = re.search(r"\b(?:in|since|by|until|year) $", figure.before) and 1900 <= value <= 2100
     low, high = _RANGES[kind]
     return value if low <= value <= high and not dated and not (kind == "money" and _ASIDE.match(figure.after)) else None
@@ -253,5 +268,7 @@ def _by_rest(kind: str, each: Figure, found: list[Figure], free: list[Figure], k
     if kind == "percent":  # "45k, 7 years, 6.9"
         return each.value != int(each.value) and bool(others & {"money", "years"} or len(found) > 1)
     if kind == "number":
+        if re.search(r"\b(?:at|by|until|till|before)(?: age)? $", each.before):  # "I retire at 60"
+            return False
         return len(text.split()) <= 12 and len([one for one in free if one.bare]) == 1 and each.value == int(each.value)
     return kind in ("length", "mass") and {"length", "mass"} <= kinds and len(found) > 1

@@ -1,4 +1,4 @@
-"""Which passages may answer: FAISS over encoder vectors and BM25 over words, fused by rank. Knows no intent model.
+"""Which passages may answer: FAISS over encoder vectors and BM25 over words, added up. Knows no intents.
 
 A passage is found by its own text and by the questions that are known to be answered by it, which are closer to how
 people ask. The index is cached by content hash, so a second start does not embed again.
@@ -6,7 +6,7 @@ people ask. The index is cached by content hash, so a second start does not embe
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +15,21 @@ from agent.domain import Domain
 from agent.encoder import Encoder
 from agent.types import Passage
 
-RANK_OFFSET = 20  # of reciprocal rank fusion; smaller than the usual 60 because lists here are short
-DEPTH = 20  # how many passages of each list are read
-WIDTH = 100  # how many entries are read to find them: a passage has several
+WORDS = 0.05  # of the root of a BM25 score beside a cosine; measured on rows of training, see tuning.evaluate
 
 
 class Index:
-    """`search(question, count, intent)` over one domain's passages."""
+    """`search(question, count)` over one domain's passages."""
 
     def __init__(self, passages: Sequence[Passage], asked: Sequence[tuple[str, str]], vectors: np.ndarray, encoder: Encoder) -> None:
         """`asked`: (question, id of the passage that answers it); `vectors` [passages + asked, hidden] in that order."""
         import bm25s
         import faiss
 
-        self.passages = tuple(passages)
+        self.passages, self._encoder = tuple(passages), encoder
         number = {passage.id: i for i, passage in enumerate(passages)}
-        self._owner = np.array([*range(len(passages)), *(number[key] for _, key in asked)])
-        self._same: dict[str, list[int]] = {}
-        for entry, (question, _) in enumerate(asked, start=len(passages)):
-            self._same.setdefault(question, []).append(entry)
-        self._encoder = encoder
+        self._owner = np.array([number[key] for _, key in asked], dtype=int)
+        self._questions = np.array([question for question, _ in asked], dtype=object)
         self._dense = faiss.IndexFlatIP(vectors.shape[1])
         self._dense.add(vectors)
         self._sparse = bm25s.BM25()
@@ -57,32 +52,26 @@ class Index:
             scratch.replace(file)
         return cls(domain.passages, asked, vectors, encoder)
 
-    def search(self, question: str, count: int, intent: str | None = None, unseen: bool = False) -> list[Passage]:
-        """At most `count` passages, best first; those written for `intent` come a little earlier.
+    def search(self, question: str, count: int, unseen: bool = False) -> list[Passage]:
+        """At most `count` passages, best first.
 
         `unseen`: as if this very question were not among the known ones, which is how training has to see it.
         """
-        hidden = self._same.get(question, []) if unseen else []
-        width = min(WIDTH + len(hidden), len(self._owner))
-        likeness, entries = self._dense.search(self._encoder.embed([question]), width)
-        scores = _fused(self._ranked(entries[0], likeness[0], hidden), 1.0)
-        if tokens := words(question):
-            entries, weight = self._sparse.retrieve([tokens], k=width, show_progress=False)
-            for i, score in _fused(self._ranked(entries[0], weight[0], hidden), 0.7).items():
-                scores[i] = scores.get(i, 0.0) + score
-        for i in scores:
-            if intent and intent in self.passages[i].intents:
-                scores[i] *= 1.25
-        return [self.passages[i] for i in sorted(scores, key=lambda i: -scores[i])[:count]]
+        likeness, entries = self._dense.search(self._encoder.embed([question]), self._dense.ntotal)
+        dense = np.zeros(self._dense.ntotal)
+        dense[entries[0]] = likeness[0]
+        tokens = words(question)
+        sparse = np.sqrt(self._sparse.get_scores(tokens)) if tokens else np.zeros_like(dense)
+        known = self._questions != question if unseen else np.ones(len(self._questions), dtype=bool)
+        score = self._by_passage(dense, known) + WORDS * self._by_passage(sparse, known)
+        return [self.passages[i] for i in np.argsort(-score, kind="stable")[:count]]
 
-    def _ranked(self, entries: Iterable[int], values: Iterable[float], hidden: Sequence[int]) -> list[int]:
-        """The passages of entries that are given best first; each once, at the place of its best entry."""
-        kept = [int(self._owner[entry]) for entry, value in zip(entries, values) if value > 0 and entry not in hidden]
-        return list(dict.fromkeys(kept))[:DEPTH]
-
-
-def _fused(ranked: Sequence[int], weight: float) -> dict[int, float]:
-    return {passage: weight / (RANK_OFFSET + rank) for rank, passage in enumerate(ranked)}
+    def _by_passage(self, score: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """[passages]: the score of its text plus the best of its known questions; without one its text counts twice."""
+        own, asked = score[:len(self.passages)], score[len(self.passages):]
+        best = np.full(len(own), -np.inf)
+        np.maximum.at(best, self._owner[known], asked[known])
+        return own + np.where(np.isinf(best), own, best)
 
 
 def _texts(passages: Sequence[Passage], asked: Sequence[tuple[str, str]]) -> list[str]:

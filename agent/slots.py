@@ -104,7 +104,8 @@ def read(text: str, slots: Sequence[tuple[str, str]], *, tables: Mapping[str, Na
     if instead:
         earlier = result or _read_once(dropped, slots, tables, now, None)
         only = asked or (next(iter(earlier)) if len(earlier) == 1 else None)
-        result |= _read_once(instead, slots, tables, now, only)
+        for name, value in _read_once(instead, slots, tables, now, only).items():
+            result[name] = quantities.on_the_scale_of(earlier.get(name), value) if dict(slots)[name] == "money" else value
     for name, kind in slots:
         if kind == "text" and (said := _text(name, message, instead, asked == name, bool(result))):
             result[name] = said
@@ -113,7 +114,8 @@ def read(text: str, slots: Sequence[tuple[str, str]], *, tables: Mapping[str, Na
 
 _NOT_BUT = re.compile(r"(?i)\bnot (?!sure|only|just)([^.!?]{1,40}?),? (?:but|it'?s) (.+)")
 _MEANT = re.compile(r"(?i)\b(?:i mean[t]?|scratch that|correction|(?:no|oops|wait),? (?:wait|sorry)|sorry,? no|"
-                    r"(?:no|sorry|wait|actually|rather)[, ]+(?:make (?:it|that)|it'?s))\b")
+                    r"(?:no|sorry|wait|actually|rather)[, ]+(?:make (?:it|that)|it'?s))\b"
+                    rf"|[,.;-]+ ?(?:no|sorry|wait|actually|rather)[, ]+(?=[$€£]?\d|(?:{spoken.NUMBER})\b)")
 _AND_NOT = re.compile(r"(?i)(?:, not|,? instead of|,? rather than)\b")
 
 
@@ -134,9 +136,12 @@ def _read_once(message: str, slots: Sequence[tuple[str, str]], tables: Mapping[s
     if not message:
         return {}
     result: dict[str, Any] = {}
+    plain = spoken.plain(message)
     for name, kind in slots:
         if kind.startswith("id:"):
             result[name] = choices.code(message, kind[3:], name, asked=asked == name)
+            if asked == name and not result[name]:  # digits said in words
+                result[name] = choices.code(plain, kind[3:], name, asked=True)
         elif kind.startswith("choice:"):
             result[name] = choices.option(message.lower(), kind[7:].split("|"), asked=asked == name)
     for table in dict.fromkeys(kind[5:] for _, kind in slots if kind.startswith("name:")):
@@ -145,7 +150,6 @@ def _read_once(message: str, slots: Sequence[tuple[str, str]], tables: Mapping[s
         if len(names) == 1 and asked in mine:
             mine = [asked]
         result |= dict(zip(mine, names, strict=False))
-    plain = spoken.plain(message)
     for name, kind in slots:
         if kind == "date":
             day = moments.day(plain, now.date(), asked=asked == name)
@@ -242,16 +246,18 @@ _CANCEL = re.compile(
     r"|this|that)|don'?t bother|quit|exit)(?:(?:,? (?:please|thanks|thank you|then|now|for now|actually|after all))*[.! ]*$|[,.!;]| i(?:'?ll| will| found)\b)")
 _FOLLOW = re.compile(rf"{_OH}(?:and|what about|how about|also|same|what if|what then|but (?:what|if|how)|or (?:what|if|for|with)|with|then|instead)\b")
 _LEANING = re.compile(
-    r"(?:over|for|with|at|in|after|until|to|or|but|then|by|from|on)\b|.*\b(?:that|those|them|instead|then|same|both|the other)\b|.*\bit\W*$"
+    r"(?:over|for|(?:together |along )?with|at|in|after|until|to|or|but|then|by|from|on)\b|.*\b(?:that|those|them|instead|then|same|both|the other)\b|.*\bit\W*$"
     r"|(?:why|how so|how come|really|which one|since when|such as|like what|go on|tell me more|more)\b|\D{0,8}\d\S*(?: \S+){0,2}$")
 _GREETING = re.compile(r"(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|thanks?|thank you|cheers|bye|goodbye|that'?s (?:all|great|fine))\b(?!,? (?:and|what|how) )")
 _CORRECTION = re.compile(
     rf"\bi meant\b|^no\b.{{0,12}}\bi said\b|\b(?:no|oops),? (?:wait|sorry)[, ]+\w|^{_OH}i mean\b|\b(?:scratch that|my mistake|my bad|typo)\b|^(?:no, )?correction\b"
     rf"|^{_OH}(?:can you |could you )?make (?:it|that) |\b(?:actually|sorry|no|wait|oops|rather)[,. -]+(?:no[,. ]+)?(?:(?:make|change) (?:it|that)|it'?s|it (?:is|was)"
-    r"|should be|let'?s (?:say|do|make))\b|\bnot (?!sure|only|just)[^.!?]{1,30}?,? but |^(?!.{0,60}as described).{1,60}, not \S.{0,30}$|^it'?s not .{1,30}?,? it'?s ")
+    r"|should be|let'?s (?:say|do|make))\b|\bnot (?!sure|only|just)[^.!?]{1,30}?,? but |^(?!.{0,60}as described).{1,60}, not \S.{0,30}$|^it'?s not .{1,30}?,? it'?s "
+    r"|^(?=.*\d).{1,40}?\b(?:actually|rather|i mean)[.! ]*$")
 _TAKE_BACK = re.compile(
-    r"(?:no|nope|sorry|oops|wait|actually|wrong)(?:[,. ]+(?:no|sorry|wait))*[,. -]+(?!(?:thanks?|thank|please|don'?t|do|cancel|leave|stop|i|i'?(?:m|ll|ve)|go"
-    r"|way|problem|worries|need|that|it|not|what|who|why|how|when|where|can|could|is|are|nothing|never|idea|one|more|longer|you|we|the|a|forget|yes|ok|no|to)\b)\w")
+    r"(?:(?:hm+|oh|ah|well|ok|okay)[,. ]+)*(?:no|nope|sorry|oops|wait|actually|wrong)(?:[,. ]+(?:no|sorry|wait))*[,. -]+(?!(?:thanks?|thank|please|don'?t|do|cancel|leave|stop|i|i'?(?:m|ll|ve)|go"
+    r"|way|problem|worries|need|that|it|not|what|who|why|how|when|where|can|could|is|are|nothing|never|idea|one|more|longer|you|we|the|a|forget|yes|ok|no|to)\b)\w"
+    r"|(?:(?:hm+|oh|ah|well)[,. ]+)*(?:no|sorry|oops|wait|actually)\b.*\d")
 
 
 def _said(text: str) -> tuple[str, int]:
@@ -283,7 +289,8 @@ def is_follow_up(text: str) -> bool:
     said, words = _said(text)
     if not said or _GREETING.match(said) or is_cancel(text):
         return False
-    return bool(words <= 25 and _FOLLOW.match(said) or words <= 8 and _LEANING.match(said))
+    later = re.search(r"[,.;!] (?=(?:what|how) (?:about|if)\b)", said)  # "too much. what about 8 years?"
+    return bool(words <= 25 and _FOLLOW.match(said, later.end() if later else 0) or words <= 8 and _LEANING.match(said))
 
 
 def is_correction(text: str) -> bool:

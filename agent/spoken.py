@@ -17,6 +17,8 @@ _SAID = {word: n for n, word in enumerate(_ONES.split())} | {w: 20 + 10 * n for 
 _LARGE = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
 _WORD = "|".join(sorted(_SAID, key=len, reverse=True))
 # "one" and "a" are numbers only before something counted: "the wrong one" is not a figure.
+NUMBER = _WORD
+"""Pattern of a number word up to ninety."""
 _SPOKEN = re.compile(rf"\b(?:a(?= (?:hundred|thousand|million)\b)|{_WORD})(?:(?:-| and | )(?:{_WORD}|hundred|thousand"
                      r"|million)\b)*(?<!\ba)(?!\w)|\ba (?:hundred|thousand|million)\b")
 _COUNTED = re.compile(r"one(?= (?:year|month|percent|per cent|met(?:er|re)|o'?clock|half|point|third|quarter)|$)")

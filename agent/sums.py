@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SUM_REWRITES = tuple((re.compile(said), meant) for said, meant in (
+    (r"\bover (?=\d{1,3}[- ]?(?:years?|yrs?|months?)\b)", "during "),
     (r"(\d)k\b", r"\1 * 1000"), (r"\b(\d{1,6}) thirds?\b", r"\1/3"), (r"\b(\d{1,6}) (?:quarters|fourths)\b", r"\1/4"),
     (r"\ba third\b", "1/3"), (r"\b(\d{1,2}) cents?\b", lambda m: f"{int(m[1]) / 100:g}"),
     (r"(\d) (?:each|ways|people)\b", r"\1"), (r"\b(?:pct|procent)\b", "percent"),

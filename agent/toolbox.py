@@ -19,6 +19,8 @@ class Result:
     summary: str
     """Sentences with every figure; the guard and the person see exactly these."""
     failed: bool = False
+    slot: str = ""
+    """The argument that the tool could not use, if one was at fault."""
 
 
 @cache
@@ -50,13 +52,13 @@ def run(domain: Domain, intent: Intent, arguments: Mapping[str, Any], state: Pat
     except ToolException as error:
         return Result(str(error), failed=True)
     except ValidationError as error:
-        return Result(_explain(error), failed=True)
+        first = error.errors()[0]
+        return Result(_explain(first), failed=True, slot=str(first["loc"][0]) if first["loc"] else "")
     except Exception as error:  # a tool may be anybody's code: what it raises is explained, never a crash
         return Result(f"That did not work just now ({type(error).__name__}). Please try again, or ask for a person.", failed=True)
 
 
-def _explain(error: Any) -> str:
-    """A pydantic error as one sentence for the person."""
-    first = error.errors()[0]
+def _explain(first: Mapping[str, Any]) -> str:
+    """One error of pydantic as a sentence for the person."""
     name = str(first["loc"][0]) if first["loc"] else "a value"
     return f"I cannot use that {name}: {first['msg'][0].lower()}{first['msg'][1:]}. Please give me another."

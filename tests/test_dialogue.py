@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent import slots, toolbox
-from agent.dialogue import Move, State, open_question, resume, step
+from agent.dialogue import Move, State, open_question, reopened, resume, step
 from agent.domain import Domain
 from agent.types import Route
 
@@ -518,3 +518,112 @@ def test_no_message_breaks_a_conversation_and_nothing_changes_without_a_yes() ->
                     talk.back()
                 if move.kind in ("ask", "confirm", "clarify", "fixed", "handoff", "cancelled"):
                     assert move.say
+
+
+# ---- figures that come late, alone or in the wrong place
+
+def asked_for_the_rate() -> Talk:
+    talk = Talk(MONEY)
+    assert talk.say("a loan of 7,000, what a month", "loan_payment").state.asking == "rate"
+    return talk
+
+
+def test_a_figure_that_cannot_answer_sets_another_right_only_where_it_says_so() -> None:
+    talk = asked_for_the_rate()
+    move = talk.say("7500", "calculate")
+    assert (move.kind, move.slots, move.state.asking) == ("ask", {"amount": 7000}, "rate") and "did not catch" in move.say
+    move = talk.say("well 7,500 actually", "calculate")
+    assert (move.slots, move.state.asking) == ({"amount": 7500}, "rate")
+
+
+def test_a_statement_may_bring_another_figure_than_the_one_asked_for() -> None:
+    move = asked_for_the_rate().say("I was thinking four years", to("compound_growth", 0.7))
+    assert (move.intent, move.slots, move.state.asking) == ("loan_payment", {"amount": 7000, "years": 4}, "rate")
+
+
+@pytest.mark.parametrize(("text", "route", "changed"), [
+    ("make it 15", "loan_payment", {"amount": 15000}), ("no, 14,000", "calculate", {"amount": 14000}),
+    ("let's try 4%", None, {"rate": 4}), ("4% and 15 years?", "loan_payment", {"rate": 4, "years": 15}),
+    ("could you redo it with 4%?", to("compound_growth", 0.8), {"rate": 4}), ("and after twenty?", "compound_growth", {"years": 20}),
+    ("that's too much. how about stretching it to 8 years", to("compound_growth", 0.7), {"years": 8}),
+])
+def test_a_variation_runs_the_last_tool_again(text: str, route: Route | str | None, changed: dict[str, float]) -> None:
+    talk = Talk(MONEY)
+    talk.say("a loan of $12,000 at 6.5% over 5 years a month?", "loan_payment")
+    route = to(None, 0.76) if route is None else route
+    assert told(talk.say(text, route)) == ("run", "loan_payment", LOAN | changed)
+
+
+def test_a_bare_figure_near_to_two_values_is_not_guessed() -> None:
+    talk = Talk(MONEY)
+    talk.say("a loan of $12,000 at 6% over 5 years a month?", "loan_payment")
+    assert told(talk.say("make it 7", "loan_payment"))[0] == "ask"
+
+
+def test_the_same_figures_serve_a_tool_that_takes_the_same() -> None:
+    talk = Talk(MONEY)
+    talk.say("total interest on $12,000 at 6.5% over 5 years", "loan_schedule")
+    assert told(talk.say("and what would it cost me a month?", "loan_payment")) == ("run", "loan_payment", LOAN)
+
+
+@pytest.mark.parametrize(("domain", "wish", "intent", "aside", "article", "text", "route", "slots_now"), [
+    (MONEY, "$12,000 at 6.5% over 5 years a month?", "loan_payment", "what is an APR?", "loan_basics",
+     "and with 7 years?", "compound_growth", LOAN | {"years": 7}),
+    (SHOP, "an invoice for LK-10404", "invoice_copy", "can I pay by card?", "payment_methods",
+     "and for LK-10412 too", "payment_methods", {"order": "LK-10412"}),
+])
+def test_a_tool_is_gone_on_with_after_an_article(domain: Domain, wish: str, intent: str, aside: str, article: str, text: str,
+                                                 route: str, slots_now: dict[str, Any]) -> None:
+    talk = Talk(domain)
+    talk.say(wish, intent)
+    assert talk.say(aside, article).kind == "docs" and talk.state.aside
+    assert told(talk.say(text, route)) == ("run", intent, slots_now)
+    assert not talk.state.aside
+
+
+def test_an_article_question_that_holds_a_figure_stays_one() -> None:
+    talk = Talk(MONEY)
+    talk.say("$12,000 at 6.5% over 5 years a month?", "loan_payment")
+    assert talk.say("is that more than the 3% inflation takes?", to("investment_risk", 0.7)).kind == "docs"
+    assert talk.say("and what if I miss 3 years of payments?", to("debt_help", 0.7)).kind == "docs"
+
+
+def test_a_bare_number_after_a_tool_is_the_next_thing() -> None:
+    talk = Talk(MONEY)
+    talk.say("risk of PF-103", "portfolio_risk")
+    assert told(talk.say("and 105?", "calculate")) == ("run", "portfolio_risk", {"portfolio": "PF-105"})
+
+
+def test_what_is_being_confirmed_can_be_set_right_in_bare_words() -> None:
+    assert told(asked_to_confirm().say("wait no, 10555", to("order_status", UNSURE))) == (
+        "confirm", "cancel_order", {"order": "LK-10555"})
+    talk = Talk(SHOP)
+    talk.say("change the address of LK-10541 to 12 Oak Street, Galway", "change_address")
+    assert told(talk.say("oops, I meant 21 Oak Street, Galway", "change_address")) == (
+        "confirm", "change_address", {"order": "LK-10541", "address": "21 Oak Street, Galway"})
+    assert talk.say("actually no, keep it", to("thanks", UNSURE)).kind == "cancelled"
+
+
+def test_a_name_answers_one_of_two_places() -> None:
+    talk = Talk(HEALTH)
+    talk.say("can I take warfarin together with something", "medicine_interaction")
+    assert told(talk.say("aspirin", to("medicine_use", 0.8))) == (
+        "run", "medicine_interaction", {"medicine": "warfarin", "other": "aspirin"})
+
+
+def test_a_question_of_its_own_about_a_new_name_is_not_the_last_one_again() -> None:
+    talk = Talk(HEALTH)
+    talk.say("side effects of sertraline", "medicine_side_effects")
+    assert told(talk.say("and is it ok with ibuprofen?", to("medicine_interaction", 0.85))) == (
+        "run", "medicine_interaction", {"medicine": "sertraline", "other": "ibuprofen"})
+    talk.say("side effects of sertraline", "medicine_side_effects")
+    assert told(talk.say("what about Tylenol then", to("medicine_use", 0.85)))[1:] == (
+        "medicine_side_effects", {"medicine": "acetaminophen"})
+
+
+def test_a_value_that_a_tool_refused_is_asked_for_again() -> None:
+    talk = Talk(MONEY)
+    move = talk.say("$12,000 at 6.5% over 90 years a month?", "loan_payment")
+    talk.state = reopened(talk.state, move, "years")
+    assert talk.state.asking == "years" and open_question(MONEY, talk.state)
+    assert told(talk.say("5", "calculate")) == ("run", "loan_payment", LOAN)

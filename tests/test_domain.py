@@ -320,27 +320,67 @@ def test_an_article_that_gives_no_passage_is_refused(shop: Path) -> None:
     assert "boats.md" in refusal(shop)
 
 
+# ---- bare questions
+
+def test_bare_questions_are_known_ways_of_asking(shop: Path) -> None:
+    add(shop / "questions.jsonl", '{"id": "a1", "question": "and later?", "evidence": ["returns#1"], '
+                                  '"history": ["how long may I keep it", "30 days"]}',
+        '{"id": "a2", "question": "who drives the van", "evidence": []}')
+    domain = Domain.load(shop)
+    assert domain.asked() == [("how long may I keep it?", "returns#1"), ("how long may I keep it and later?", "returns#1")]
+    assert [row["id"] for row in domain.grounded()] == ["d1", "d2", "a1", "a2"]
+
+
+@pytest.mark.parametrize(("line", "told"), [
+    ('{"id": "a1", "question": "q", "evidence": ["returns#9"]}', "'returns#9'"),
+    ('{"id": "a1", "evidence": []}', "needs question"),
+    ('{"id": "a1", "question": "q", "evidence": "returns#1"}', "evidence must be a list"),
+])
+def test_a_wrong_bare_question_is_refused_with_its_line(shop: Path, line: str, told: str) -> None:
+    add(shop / "questions.jsonl", line)
+    message = refusal(shop)
+    assert str(shop / "questions.jsonl") in message and "line 1" in message and told in message
+
+
+def test_an_evaluated_question_may_not_be_a_bare_one(shop: Path) -> None:
+    add(shop / "questions.jsonl", '{"id": "a1", "question": "who drives the van", "evidence": []}')
+    add(shop / "eval/questions.jsonl", '{"id": "q1", "question": "Who drives the van?", "evidence": [], "answer": "", '
+                                       '"must_say": [], "answerable": false}')
+    assert "stands in training too" in refusal(shop)
+
+
 # ---- the hash of what training reads
 
-@pytest.mark.parametrize("file", ["intents.jsonl", "oos.jsonl", "dialogues.jsonl"])
-def test_the_data_hash_changes_with_a_row(shop: Path, file: str) -> None:
-    before = Domain.load(shop).data_hash()
-    add(shop / file, (shop / file).read_text(encoding="utf-8").splitlines()[0])
-    assert Domain.load(shop).data_hash() != before
+def hashes(shop: Path) -> tuple[str, str]:
+    domain = Domain.load(shop)
+    return domain.data_hash("router"), domain.data_hash("generator")
 
 
-def test_the_data_hash_changes_with_an_article_and_with_its_name(shop: Path) -> None:
-    hashes = {Domain.load(shop).data_hash()}
+@pytest.mark.parametrize(("file", "line", "part"), [
+    ("intents.jsonl", '{"text": "good evening", "intent": "greeting"}', "router"),
+    ("oos.jsonl", '{"text": "who is the king"}', "router"),
+    ("dialogues.jsonl", '{"id": "d9", "question": "boats?", "evidence": [], "must_say": [], "answerable": false}', "generator"),
+    ("questions.jsonl", '{"id": "a1", "question": "boats then?", "evidence": []}', "generator"),
+])
+def test_a_new_row_changes_the_hash_of_the_part_that_reads_it(shop: Path, file: str, line: str, part: str) -> None:
+    before = hashes(shop)
+    add(shop / file, line)
+    changed = [old != new for old, new in zip(before, hashes(shop))]
+    assert changed == [part == "router", part == "generator"]
+
+
+def test_an_article_and_its_name_change_the_hash_of_the_generator_alone(shop: Path) -> None:
+    found = [hashes(shop)]
     put(shop / "knowledge/hours.md", "Monday", "Tuesday")
-    hashes.add(Domain.load(shop).data_hash())
+    found.append(hashes(shop))
     (shop / "knowledge/hours.md").rename(shop / "knowledge/days.md")
-    hashes.add(Domain.load(shop).data_hash())
-    assert len(hashes) == 3
+    found.append(hashes(shop))
+    assert len({router for router, _ in found}) == 1 and len({generator for _, generator in found}) == 3
 
 
-def test_the_data_hash_does_not_change_with_evaluation_or_with_the_place(shop: Path) -> None:
-    before = Domain.load(shop).data_hash()
+def test_no_hash_changes_with_evaluation_or_with_the_place(shop: Path) -> None:
+    before = hashes(shop)
     add(shop / "eval/intents.jsonl", '{"text": "good day", "intent": "greeting"}')
     add(shop / "eval/oos.jsonl", '{"text": "where is Rome"}')
-    assert Domain.load(shop).data_hash() == before
-    assert Domain.load(shop.rename(shop.with_name("moved"))).data_hash() == before
+    assert hashes(shop) == before
+    assert hashes(shop.rename(shop.with_name("moved"))) == before

@@ -509,6 +509,30 @@ def fastest(work: object) -> float:
     return least
 
 
+@pytest.mark.parametrize(("intent", "asked", "text", "values"), [
+    ("loan_payment", "amount", "hmm maybe 20000, no make it 25", {"amount": 25000}),  # the thousands are left out
+    ("loan_payment", "amount", "20000, no make it 500", {"amount": 500}),
+    ("loan_payment", "years", "hmm 3 years... no, 2 years", {"years": 2}),
+    ("risk_profile", "age", "38... no, thirty nine", {"age": 39}),
+    ("loan_payment", "rate", "7,500", {"amount": 7500}),  # no rate and no term is that large
+    ("loan_payment", "years", "7,500", {"amount": 7500}),
+    ("loan_payment", "amount", "the house is 300k and we have 50k so we need 250k", {"amount": 250000}),
+    ("risk_profile", "horizon", "I retire at 60 so 15 years", {"horizon": 15}),
+    ("portfolio_risk", "portfolio", "the number is one hundred and four", {"portfolio": "PF-104"}),
+    ("refund_status", None, "refund status for 10404", {"order": "LK-10404"}),
+    ("portfolio_risk", None, "the risk of 100 shares", {}),
+    ("calculate", "expression", "a loan at 7% over 5 years", {}),
+    ("calculate", None, "what is 7 over 5", {"expression": "7 over 5"}),
+])
+def test_late_and_doubtful_figures(intent: str, asked: str | None, text: str, values: dict[str, object]) -> None:
+    assert said(intent, text, asked) == values
+
+
+@pytest.mark.parametrize("text", ["well 7,500 actually", "sorry i'm 182 cm tall", "hmm no, rather sell some", "make it 25"])
+def test_a_changed_value_is_a_correction(text: str) -> None:
+    assert is_correction(text)
+
+
 def test_sums_found_in_garbage_never_crash_the_calculator() -> None:
     pick = random.Random(7)
     tokens = ["12", "3.5", "1,250", "(", ")", "+", "-", "x", "/", "of", "plus", "%", "15%", "percent", "and", "times", "half", "squared", "$5", " "]

@@ -101,13 +101,13 @@ def generator_report(domain: Domain, rows: Sequence[tuple[Example, list[str], li
             "unsupported_numbers_raw": raw, "misses": misses}
 
 
-def retrieval_report(domain: Domain, index: Index, router: Router) -> dict[str, float]:
-    """Share of answerable questions whose evidence stands among the first 1 and 3 passages, with the routed intent."""
+def retrieval_report(domain: Domain, index: Index) -> dict[str, float]:
+    """Share of answerable questions whose evidence stands among the first 1, 2 and 3 passages."""
     rows = [row for row in map(lambda row: dataset.example(row, domain), domain.rows("eval/questions.jsonl")) if row.evidence]
-    hits = {1: 0, 3: 0}
+    hits = {1: 0, 2: 0, 3: 0}
     for row in rows:
         text = asked_as(row.history, row.question)
-        found = [p.id for p in index.search(text, 3, router.route([text])[0].intent)]
+        found = [p.id for p in index.search(text, 3)]
         for depth in hits:
             hits[depth] += bool(set(found[:depth]) & set(row.evidence))
     return {"n": len(rows)} | {f"recall_at_{depth}": count / len(rows) for depth, count in hits.items()}

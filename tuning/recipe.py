@@ -40,9 +40,14 @@ class GeneratorRecipe:
     """How the generator's adapter is tuned."""
 
     rank: int
+    """LoRA rank on all linear layers from `first_layer` on."""
     alpha: int
+    first_layer: int
+    """Layers below it stay as they are: half of the time is saved, as nothing flows back through them."""
     learning_rate: float
     epochs: int
+    rows: int
+    """At most so many rows a domain, drawn by the seed."""
     group: int
     """Rows that share one set of facts in a sequence (the shared prefix is computed once)."""
     batch: int
@@ -51,6 +56,10 @@ class GeneratorRecipe:
     weight_decay: float
     max_length: int
     """Tokens of a sequence; longer groups are split."""
+    whole_answers: float
+    """Share of rows whose answer is trained to its end; copying is learned from few."""
+    answer_start: int
+    """Tokens of the answer that the other rows are trained on; the choice of the passage falls there."""
     held_out: float
     """Share of rows kept for early stopping, split by article."""
     patience: int

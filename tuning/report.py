@@ -34,7 +34,7 @@ def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: C
         say("router ...")
         table["router"] = evaluate.router_report(serving.router, domain.rows("eval/intents.jsonl"), domain.rows("eval/oos.jsonl"))
     if "retrieval" in wanted:
-        table["retrieval"] = evaluate.retrieval_report(domain, serving.index, serving.router)
+        table["retrieval"] = evaluate.retrieval_report(domain, serving.index)
     if "red_flags" in wanted and (flags := evaluate.red_flags_report(domain)):
         table["red_flags"] = flags
     if "conversations" in wanted:
@@ -50,8 +50,7 @@ def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: C
 
 def _arms(agent: Agent, limit: int, say: Callable[[str], None]) -> dict[str, Any]:
     domain, settings, serving = agent.domain, agent.settings, agent.serving
-    rows = evaluate.questions(domain, lambda text, count: serving.index.search(
-        text, count, serving.router.route([text])[0].intent))
+    rows = evaluate.questions(domain, serving.index.search)
     if limit:
         rows = sorted(rows, key=lambda row: hashlib.sha256(row[0].id.encode()).digest())[:limit]
     prompts = [prompt.render(domain, sources, example.history, example.question) for example, sources, _ in rows]

@@ -14,7 +14,6 @@ from agent.errors import BundleError
 from agent.prompt import prompt_hash
 from agent.registry import Bundle, Registry
 from agent.retrieve import Index
-from agent.router import Router
 from agent.serving import Bases
 from agent.settings import Settings
 from tuning import dataset, train_generator, train_router
@@ -36,7 +35,7 @@ def train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: 
         (scratch / domain.name).mkdir(parents=True)
         yield from _watch(_router(domain, settings, recipe, bases, parts, scratch / domain.name), losses)
     if "generator" in parts:
-        sources = [_source(domain, settings, bases, scratch / domain.name) for domain in domains]
+        sources = [_source(domain, settings, bases) for domain in domains]
         yield from _watch(train_generator.train(sources, recipe.generator, bases.generator, recipe.seed, scratch / "generator",
                                                 settings.cores), losses)
     for domain in domains:
@@ -64,12 +63,10 @@ def _router(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, pa
         raise BundleError(f"{domain.name} has no champion to take the router from; train both parts.")
 
 
-def _source(domain: Domain, settings: Settings, bases: Bases, folder: Path) -> train_generator.Source:
-    """The domain's rows with the retrieval that will serve: the new router's intent and the index."""
+def _source(domain: Domain, settings: Settings, bases: Bases) -> train_generator.Source:
+    """The domain's rows with the retrieval that will serve, each row as a question that is new to it."""
     index = Index.build(domain, Encoder(bases.encoder, None, settings.cores), bases.encoder.fingerprint, paths.index(settings.home))
-    router = Router(folder / "router", bases.encoder, settings.cores)
-    return train_generator.Source(domain, dataset.generator_rows(domain),
-                                  lambda text, count: index.search(text, count, router.route([text])[0].intent, unseen=True))
+    return train_generator.Source(domain, dataset.generator_rows(domain), lambda text, count: index.search(text, count, unseen=True))
 
 
 def _publish(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...], starter: bool,

@@ -7,7 +7,7 @@ on answer tokens only.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,18 @@ class Sequenced:
     """(position in `ids`, token that has to follow)."""
 
 
-def encode_group(group: Group, domain: Domain, tokenizer: Any, max_length: int) -> list[Sequenced]:
-    """The group as one sequence, or several where it would pass max_length."""
+def encode_group(group: Group, domain: Domain, tokenizer: Any, max_length: int,
+                 until: Callable[[Example], int | None] = lambda example: None) -> list[Sequenced]:
+    """The group as one sequence, or several where it would pass max_length.
+
+    `until`: how many tokens of a row's answer are trained, None for all of it with its end.
+    """
     def rows_of(example: Example) -> tuple[list[int], list[int]]:
         messages = prompt.render(domain, group.facts, example.history, example.question)
         opened = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ask = tokenizer(opened, add_special_tokens=False)["input_ids"]
         answer = tokenizer(example.answer, add_special_tokens=False)["input_ids"]
-        return ask, [*answer, tokenizer.eos_token_id]
+        return ask, [*answer, tokenizer.eos_token_id][:until(example)]
 
     head = tokenizer.apply_chat_template(prompt.render(domain, group.facts, (), "")[:1], tokenize=False)
     prefix = tokenizer(head, add_special_tokens=False)["input_ids"]
@@ -122,27 +126,34 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).to(device)
     model = get_peft_model(model, LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0, bias="none",
-                                             target_modules=TARGETS, task_type="CAUSAL_LM"))
+                                             target_modules=TARGETS, task_type="CAUSAL_LM",
+                                             layers_to_transform=list(range(recipe.first_layer, model.config.num_hidden_layers))))
     fit, kept = [], []
     for source in sources:
         train_rows, held_rows = split_examples(source.examples, recipe.held_out, seed)
+        train_rows = random.Random(seed).sample(train_rows, min(recipe.rows, len(train_rows)))
         if not train_rows or not held_rows:
             raise DataError(f"{source.domain.name}: {len(source.examples)} grounded rows are too few to train on; "
                             "write some in dialogues.jsonl.")
         fit.append(replace(source, examples=train_rows))
         kept.append(replace(source, examples=held_rows))
 
-    def batches(part: Sequence[Source], groups_seed: int) -> list[dict[str, Any]]:
+    def batches(part: Sequence[Source], groups_seed: int, whole: float = 1.0) -> list[dict[str, Any]]:
+        drawn = random.Random(groups_seed)
+
+        def until(example: Example) -> int | None:  # which passage to tell is chosen in an answer's first words
+            return None if drawn.random() < whole else recipe.answer_start
+
         encoded = [item for source in part
                    for group in make_groups(source.examples, source.domain, source.search, recipe.group, groups_seed)
-                   for item in encode_group(group, source.domain, tokenizer, recipe.max_length)]
+                   for item in encode_group(group, source.domain, tokenizer, recipe.max_length, until)]
         encoded.sort(key=lambda item: len(item.ids))  # like lengths together: little padding
         made = [encoded[i:i + recipe.batch] for i in range(0, len(encoded), recipe.batch)]
         random.Random(groups_seed).shuffle(made)
         return [collate(items, tokenizer.pad_token_id) for items in made]
 
     held = batches(kept, seed)
-    plan = [batches(fit, seed + epoch) for epoch in range(recipe.epochs)]
+    plan = [batches(fit, seed + epoch, recipe.whole_answers) for epoch in range(recipe.epochs)]
     total = sum(map(len, plan))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
