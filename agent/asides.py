@@ -24,10 +24,9 @@ def says_meant(text: str) -> bool:
     return bool(_MEANT.search(text))
 
 
-_LEADS = frozenset("a about actually also and at be but d for hmm how i if instead is it its let lets ll m make maybe mean "
-                   "meant my no not of oh one s try us we "
-                   "or over please rather same say so sorry that the then though to too wait was well what with would wrong "
-                   "year years yr yrs month months percent".split())
+_LEADS = frozenset("a about actually ah also and at be but d for hmm how i if instead is it its let lets ll m make maybe mean meant "
+                   "my no not of oh one oops or over please rather s same say so sorry that the then though to too try typo us "
+                   "wait was we well what with would wrong year years yr yrs month months percent".split())
 
 
 def says_only(text: str, values: dict[str, Any], spare: int = 1) -> bool:

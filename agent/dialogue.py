@@ -225,7 +225,7 @@ class _Step:
             found = self.read(self.text, last.slots, asked=last.slots[0][0])
         found = found or self.set_right(last, state.last_slots)
         article = other and self.domain.intents[self.route.intent or ""].answer != "tool"
-        apart = self.route.intent != last.name and self.route.confidence > (SURE if article or state.aside else 0.9)
+        apart = self.route.intent != last.name and self.route.confidence > (0.9 if figures and not article and not state.aside else SURE)
         if not found or apart and not asides.says_only(self.text, found) or self.elsewhere(last, found):
             return None
         return self.fill(replace(state, asking=None), last, state.last_slots | _paired(last, found, state.last_slots))

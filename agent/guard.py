@@ -5,7 +5,8 @@ how numbers are written (facts) nor where sentences end (sentences), which model
 the sources came from, and it judges no meaning: a sourced number may still be misused.
 
 A source says more than its facts: a date also its year, its month and its day, a time its hour, and "-3"
-also "3", for "down 3"; never the reverse. Ids count as numbers: LK-10482 needs a source that has it.
+also "3", for "down 3"; never the reverse, and never an amount of money: "6 pm" does not support "EUR 6".
+Ids count as numbers: LK-10482 needs a source that has it.
 """
 
 from __future__ import annotations
@@ -59,9 +60,8 @@ class Guard:
         self._numbers_need_source = numbers_need_source
         self._forbid = [_compile(pattern) for pattern in forbid]
         self._unknown = unknown
-        self._known: set[str] = set()
-        for text in (*sources, *heard):
-            self._known |= _supported(facts(text, loose=True))
+        self._written = set().union(*(facts(text, loose=True) for text in (*sources, *heard)))
+        self._known = _supported(self._written)
         self._quotable = [
             (quote, _content(quote))
             for source in sources
@@ -74,7 +74,7 @@ class Guard:
         """Judge the next sentence of the answer; its outer white space stays round a replacement."""
         if self._is_forbidden(sentence):
             return Verdict(False, self._instead(sentence, self._unknown), "forbidden")
-        if self._numbers_need_source and facts(sentence) - self._known:
+        if self._numbers_need_source and (facts(sentence) - self._known or _amounts(sentence) - self._written):
             return Verdict(False, self._instead(sentence, self._quote(sentence)), "unsupported_number")
         self._said.add(sentence.strip())
         return Verdict(True, sentence)
@@ -119,6 +119,16 @@ def _supported(known: set[str]) -> set[str]:
             more.add(fact[1:])  # a North American number without its 1
         more.add(fact.removeprefix("-") if not fact.startswith("--") else fact)
     return more
+
+
+_SCALE = r"(?: ?(?:k|m|bn|hundred|thousand|million|billion)\b)?"
+_AMOUNT = re.compile(rf"(?i)(?:[$€£¥]|\b(?:eur|usd|gbp|cny)\b) ?\d[\d.,]*{_SCALE}|"
+                     rf"\d[\d.,]*{_SCALE} ?(?:[€£¥]|(?:euros?|dollars?|pounds?|eur|usd)\b)")
+
+
+def _amounts(sentence: str) -> set[str]:
+    """The figures of a sentence that are amounts of money."""
+    return set().union(*(facts(amount.rstrip(".,")) for amount in _AMOUNT.findall(sentence)))
 
 
 def _content(text: str) -> set[str]:

@@ -255,7 +255,7 @@ _CORRECTION = re.compile(
     r"|should be|let'?s (?:say|do|make))\b|\bnot (?!sure|only|just)[^.!?]{1,30}?,? but |^(?!.{0,60}as described).{1,60}, not \S.{0,30}$|^it'?s not .{1,30}?,? it'?s "
     r"|^(?=.*\d).{1,40}?\b(?:actually|rather|i mean)[.! ]*$")
 _TAKE_BACK = re.compile(
-    r"(?:(?:hm+|oh|ah|well|ok|okay)[,. ]+)*(?:no|nope|sorry|oops|wait|actually|wrong)(?:[,. ]+(?:no|sorry|wait))*[,. -]+(?!(?:thanks?|thank|please|don'?t|do|cancel|leave|stop|i|i'?(?:m|ll|ve)|go"
+    r"(?:(?:hm+|oh|ah|well|ok|okay)[,. ]+)*(?:no|nope|sorry|oops|wait|actually|wrong|typo)(?:[,. ]+(?:no|sorry|wait))*[,. -]+(?!(?:thanks?|thank|please|don'?t|do|cancel|leave|stop|i|i'?(?:m|ll|ve)|go"
     r"|way|problem|worries|need|that|it|not|what|who|why|how|when|where|can|could|is|are|nothing|never|idea|one|more|longer|you|we|the|a|forget|yes|ok|no|to)\b)\w"
     r"|(?:(?:hm+|oh|ah|well)[,. ]+)*(?:no|sorry|oops|wait|actually)\b.*\d")
 

@@ -125,3 +125,15 @@ def test_numbers_are_free_where_the_domain_says_so() -> None:
 def test_a_bad_forbid_pattern_is_a_named_error() -> None:
     with pytest.raises(ValueError, match="bad regex"):
         guard(forbid=["("])
+
+
+@pytest.mark.parametrize("sentence", ["It costs EUR 6.", "You pay $6 for it.", "That is 6 euros."])
+def test_an_hour_does_not_support_an_amount_of_money(sentence: str) -> None:
+    guard = Guard(["Parcels come between 8 am and 6 pm and cost EUR 4.95."], numbers_need_source=True, unknown="I do not know.")
+    assert not guard.check(sentence).ok
+    assert guard.check("They come until 6 in the evening and cost EUR 4.95.").ok
+
+
+def test_amounts_are_read_with_their_scale() -> None:
+    guard = Guard(["Deposits are insured up to $250,000; the fund holds 1.2 million dollars."], numbers_need_source=True, unknown="-")
+    assert guard.check("That is $250k.").ok and guard.check("It holds $1.2 million.").ok

@@ -4,6 +4,7 @@ The generator's arms answer the same prompts, evidence among retrieved distracto
 """
 
 import asyncio
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -107,7 +108,7 @@ def retrieval_report(domain: Domain, index: Index) -> dict[str, float]:
     hits = {1: 0, 2: 0, 3: 0}
     for row in rows:
         text = asked_as(row.history, row.question)
-        found = [p.id for p in index.search(text, 3)]
+        found = [p.id for p in index.search(text, 3, clear=math.inf)]
         for depth in hits:
             hits[depth] += bool(set(found[:depth]) & set(row.evidence))
     return {"n": len(rows)} | {f"recall_at_{depth}": count / len(rows) for depth, count in hits.items()}

@@ -23,7 +23,7 @@ PARTS = ("router", "retrieval", "generator", "end_to_end", "conversations", "red
 def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: Callable[[str], None]) -> dict[str, Any]:
     """{"domain", "bundle", "router": {...}, "generator": {"base", "few_shot", "tuned"}, "conversations": ...}.
 
-    `limit`: at most so many held-out questions for the generator, drawn by the hash of their id; 0: all.
+    `limit`: at most so many held-out questions for the generator and end to end, drawn by the hash of their id; 0: all.
     """
     domain, settings = agent.domain, agent.settings
     if version != "champion":
@@ -42,7 +42,7 @@ def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: C
         table["conversations"] = evaluate.conversations_report(agent)
     if "end_to_end" in wanted:
         say("questions through the whole agent ...")
-        table["end_to_end"] = _end_to_end(agent)
+        table["end_to_end"] = _end_to_end(agent, limit)
     if "generator" in wanted:
         table["generator"] = _arms(agent, limit, say)
     return table
@@ -51,8 +51,7 @@ def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: C
 def _arms(agent: Agent, limit: int, say: Callable[[str], None]) -> dict[str, Any]:
     domain, settings, serving = agent.domain, agent.settings, agent.serving
     rows = evaluate.questions(domain, serving.index.search)
-    if limit:
-        rows = sorted(rows, key=lambda row: hashlib.sha256(row[0].id.encode()).digest())[:limit]
+    rows = _drawn(rows, lambda row: row[0].id, limit)
     prompts = [prompt.render(domain, sources, example.history, example.question) for example, sources, _ in rows]
     base = Bases.ensure(settings).generator
     arms = {"base": (prompts, None), "few_shot": ([evaluate.few_shot(domain, messages) for messages in prompts], None),
@@ -65,6 +64,11 @@ def _arms(agent: Agent, limit: int, say: Callable[[str], None]) -> dict[str, Any
             _write(cached, messages, BatchWriter(base, adapter, settings.cores), settings.max_new_tokens, f"generator, {arm}", say)
         table[arm] = evaluate.generator_report(domain, rows, json.loads(cached.read_text(encoding="utf-8")))
     return table
+
+
+def _drawn(rows: list[Any], name: Callable[[Any], str], limit: int) -> list[Any]:
+    """At most `limit` rows, the same ones every time; 0: all."""
+    return sorted(rows, key=lambda row: hashlib.sha256(name(row).encode()).digest())[:limit] if limit else rows
 
 
 def _digest(key: str, prompts: list[list[Message]], limit: int) -> str:
@@ -84,9 +88,9 @@ def _write(file: Path, prompts: list[list[Message]], writer: BatchWriter, limit:
     scratch.replace(file)
 
 
-def _end_to_end(agent: Agent) -> dict[str, Any]:
+def _end_to_end(agent: Agent, limit: int) -> dict[str, Any]:
     """The held-out questions asked of the whole agent, with routing and retrieval."""
-    said, refused_right, rows = [], [], agent.domain.rows("eval/questions.jsonl")
+    said, refused_right, rows = [], [], _drawn(agent.domain.rows("eval/questions.jsonl"), lambda row: row["id"], limit)
     first_words = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/store.db")

@@ -138,7 +138,7 @@ def train(domain: Annotated[list[str], typer.Argument(help="One domain, or sever
 @app.command()
 def evaluate(domain: DomainArgument, version: Annotated[str, typer.Option(help="Alias, number or domain@0007.")] = "champion",
              only: Annotated[str, typer.Option(help="Parts, comma separated: router, generator, retrieval, end_to_end, conversations, red_flags.")] = "",
-             limit: Annotated[int, typer.Option(help="Held-out questions for the generator at most; 0: all.")] = 0,
+             limit: Annotated[int, typer.Option(help="Held-out questions at most, for the generator and end to end; 0: all.")] = 0,
              as_json: Json = False, home: Home = None) -> None:
     """Hold a bundle against rows that it never saw: base, few-shot and tuned side by side."""
     from tuning.report import report

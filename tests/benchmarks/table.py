@@ -13,6 +13,7 @@ DOMAINS = ("customer_service", "medical", "finance")
 ROWS = [("router accuracy", "router", "accuracy"), ("router ECE", "router", "ece"),
         ("out-of-scope recall", "router", "oos_recall"), ("in-scope coverage at that threshold", "router", "in_scope_coverage"),
         ("out-of-scope recall at coverage 0.95", "router", "oos_recall_at_95"), ("out-of-scope AUROC", "router", "oos_auroc"),
+        ("evidence is the first passage", "retrieval", "recall_at_1"),
         ("evidence among the first 3 passages", "retrieval", "recall_at_3"),
         ("conversations that end as expected", "conversations", "end_state_right"),
         ("red flags recalled", "red_flags", "recall"), ("red flags: false alarms in scope", "red_flags", "false_alarms_in_scope")]
@@ -34,8 +35,8 @@ def table() -> str:
         lines.append(f"| {title} | " + " | ".join(figure(report.get(part, {}).get(key)) for report in found.values()) + " |")
     lines += ["", "| generator | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
     for name, report in found.items():
-        for arm in ARMS:
-            figures = report.get("generator", {}).get(arm, {})
+        arms = {arm: report.get("generator", {}).get(arm, {}) for arm in ARMS}
+        for arm, figures in (arms | {"tuned, with its own routing and retrieval": report.get("end_to_end", {})}).items():
             lines.append(f"| {name}, {arm} | " + " | ".join(figure(figures.get(key)) for key in FIGURES) + " |")
     decode = RESULTS / "decode.md"
     if decode.is_file():
