@@ -20,7 +20,7 @@ from agent.sentences import SentenceFeeder
 from agent.serving import Bases, Serving
 from agent.settings import Settings
 from agent.store import Store
-from agent.types import Delta, Done, Event, Route, Routed, ToolCalled, Turn
+from agent.types import Delta, Done, Event, Passage, Route, Routed, ToolCalled, Turn
 
 OUT_OF_SCOPE = "That is outside what I can help with here. I can help with questions such as: {examples}"
 STATES = {"docs": "answered", "fixed": "answered", "handoff": "handoff", "run": "done", "ask": "asking",
@@ -178,11 +178,20 @@ class _Turn:
     def _route(self) -> Route:
         """The message by itself; a follow-up that says little by itself together with what went before."""
         text, before = self.turn.redacted, self.history[-2:-1]
-        alone = self.serving.router.route([text])[0]
-        if before and slots.is_follow_up(text) and (alone.intent is None or alone.confidence < dialogue.SURE):
+        route = self.serving.router.route([text])[0]
+        unsure = route.intent is None or route.confidence < dialogue.SURE
+        if before and unsure and slots.is_follow_up(text):
             joined = self.serving.router.route([f"{before[0]} {text}"])[0]
-            return joined if joined.intent else alone
-        return alone
+            return joined if joined.intent else route
+        if unsure and not (self.state.intent or self.state.options) and (passage := self.serving.index.sure(text)):
+            return self._article(passage, route)
+        return route
+
+    def _article(self, passage: Passage, route: Route) -> Route:
+        """An article knows the question better than the router does; as it was, if no intent answers from that article."""
+        intents = self.agent.domain.intents
+        name = next((name for name in sorted(passage.intents) if name in intents and intents[name].answer == "docs"), None)
+        return replace(route, intent=name, confidence=1.0, ranking=((name, 1.0), *route.ranking)) if name else route
 
     def _read(self, text: str, wanted: Any, asked: str | None = None) -> dict[str, Any]:
         return slots.read(text, wanted, tables=self.agent.tables, now=self.agent.now(), asked=asked)

@@ -17,6 +17,7 @@ from agent.types import Passage
 
 WORDS = 0.05  # of the root of a BM25 score beside a cosine; measured on rows of training
 CLEAR = 0.1  # a passage this far behind the first is not shown: there the first is right in 0.92 to 0.97 of written dialogues
+SURE = 1.2  # score above which 0.77 to 0.89 of written dialogues lie and 0.01 to 0.06 of messages that are out of scope
 
 
 class Index:
@@ -58,15 +59,24 @@ class Index:
 
         `unseen`: as if this very question were not among the known ones, which is how training has to see it.
         """
+        score = self._scores(question, unseen)
+        best = np.argsort(-score, kind="stable")[:count]
+        return [self.passages[i] for i in best if score[best[0]] - score[i] < clear]
+
+    def sure(self, question: str) -> Passage | None:
+        """The best passage if the question is so like what it is known to answer that it can hardly be about something else."""
+        score = self._scores(question)
+        return self.passages[int(score.argmax())] if score.size and score.max() >= SURE else None
+
+    def _scores(self, question: str, unseen: bool = False) -> np.ndarray:
+        """[passages]"""
         likeness, entries = self._dense.search(self._encoder.embed([question]), self._dense.ntotal)
         dense = np.zeros(self._dense.ntotal)
         dense[entries[0]] = likeness[0]
         tokens = words(question)
         sparse = np.sqrt(self._sparse.get_scores(tokens)) if tokens else np.zeros_like(dense)
         known = self._questions != question if unseen else np.ones(len(self._questions), dtype=bool)
-        score = self._by_passage(dense, known) + WORDS * self._by_passage(sparse, known)
-        best = np.argsort(-score, kind="stable")[:count]
-        return [self.passages[i] for i in best if score[best[0]] - score[i] < clear]
+        return self._by_passage(dense, known) + WORDS * self._by_passage(sparse, known)
 
     def _by_passage(self, score: np.ndarray, known: np.ndarray) -> np.ndarray:
         """[passages]: the score of its text plus the best of its known questions; without one its text counts twice."""
