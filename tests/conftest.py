@@ -32,8 +32,15 @@ def real_models() -> Path:
     return MODELS
 
 
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of vectors for all tests: thousands of questions are embedded once."""
+    return tmp_path_factory.mktemp("index")
+
+
 @pytest.fixture
-def settings(home: Path, real_models: Path) -> Settings:
+def settings(home: Path, real_models: Path, index: Path) -> Settings:
     """Settings of a home that holds the embedded models."""
     os.symlink(real_models, home / "models", target_is_directory=True)
+    os.symlink(index, home / "index", target_is_directory=True)
     return Settings.load(home=home)
