@@ -16,7 +16,7 @@ ROWS = [("router accuracy", "router", "accuracy"), ("router ECE", "router", "ece
         ("evidence is the first passage", "retrieval", "recall_at_1"),
         ("evidence among the first 3 passages", "retrieval", "recall_at_3"),
         ("conversations that end as expected", "conversations", "end_state_right"),
-        ("red flags recalled", "red_flags", "recall"), ("red flags: false alarms in scope", "red_flags", "false_alarms_in_scope")]
+        ("red flags recalled, of the list", "red_flags", "recall"), ("red flags: false alarms in scope", "red_flags", "false_alarms_in_scope")]
 ARMS = ("base", "few_shot", "tuned")
 FIGURES = ("n", "must_say", "rouge_l", "refusal_accuracy", "unsupported_numbers")
 
