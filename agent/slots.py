@@ -1,8 +1,8 @@
 """Slot values and small moves ("yes", "never mind", "no, the other one") read from what a person wrote.
 
 Knows the kinds of slots that a domain may name, names and free words, and that people correct themselves; does not know
-intents, sessions or tools. Figures, dates, times, sums, numbers of things and options are each read in
-a room of their own.
+intents, sessions or tools. Figures, dates, times, sums, numbers of things and options have rooms of
+their own: `quantities`, `moments`, `sums`, `choices`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _router(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, pa
 def _source(domain: Domain, settings: Settings, bases: Bases) -> train_generator.Source:
     """The domain's rows with the retrieval that will serve, each row as a question that is new to it."""
     index = Index.build(domain, Encoder(bases.encoder, None, settings.cores), bases.encoder.fingerprint, paths.index(settings.home))
-    return train_generator.Source(domain, dataset.generator_rows(domain), lambda text, count: index.search(text, count, unseen=True))
+    return train_generator.Source(domain, dataset.generator_rows(domain), partial(index.search, unseen=True))
 
 
 def _publish(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...], starter: bool,
