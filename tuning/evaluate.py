@@ -53,11 +53,11 @@ def router_report(router: Router, inside: Sequence[dict], outside: Sequence[dict
     return report | {"wrong": wrong}
 
 
-def questions(domain: Domain, search: dataset.Search) -> list[tuple[Example, list[str], list[str]]]:
+def questions(domain: Domain, rows: Sequence[dict], search: dataset.Search) -> list[tuple[Example, list[str], list[str]]]:
     """Held-out questions with their facts (as in training: evidence among what was retrieved) and what must be said."""
     known = {passage.id: passage for passage in domain.passages}
     made = []
-    for row in domain.rows("eval/questions.jsonl"):
+    for row in rows:
         example = dataset.example(row, domain)
         chosen = [known[key] for key in dataset.choose_facts(example, search)]
         made.append((example, [prompt.fact(p.title, p.heading, p.text) for p in chosen], row.get("must_say", [])))

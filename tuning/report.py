@@ -11,6 +11,7 @@ from typing import Any
 
 from agent import prompt
 from agent.agent import Agent
+from agent.domain import Domain
 from agent.serving import Bases, Serving
 from agent.store import Store
 from agent.types import Message
@@ -50,8 +51,7 @@ def report(agent: Agent, version: str, only: tuple[str, ...], limit: int, say: C
 
 def _arms(agent: Agent, limit: int, say: Callable[[str], None]) -> dict[str, Any]:
     domain, settings, serving = agent.domain, agent.settings, agent.serving
-    rows = evaluate.questions(domain, serving.index.search)
-    rows = _drawn(rows, lambda row: row[0].id, limit)
+    rows = evaluate.questions(domain, _drawn(domain, limit), serving.index.search)
     prompts = [prompt.render(domain, sources, example.history, example.question) for example, sources, _ in rows]
     base = Bases.ensure(settings).generator
     arms = {"base": (prompts, None), "few_shot": ([evaluate.few_shot(domain, messages) for messages in prompts], None),
@@ -66,9 +66,10 @@ def _arms(agent: Agent, limit: int, say: Callable[[str], None]) -> dict[str, Any
     return table
 
 
-def _drawn(rows: list[Any], name: Callable[[Any], str], limit: int) -> list[Any]:
-    """At most `limit` rows, the same ones every time; 0: all."""
-    return sorted(rows, key=lambda row: hashlib.sha256(name(row).encode()).digest())[:limit] if limit else rows
+def _drawn(domain: Domain, limit: int) -> list[dict]:
+    """At most `limit` held-out questions, the same ones every time; 0: all."""
+    rows = domain.rows("eval/questions.jsonl")
+    return sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())[:limit] if limit else rows
 
 
 def _digest(key: str, prompts: list[list[Message]], limit: int) -> str:
@@ -90,7 +91,7 @@ def _write(file: Path, prompts: list[list[Message]], writer: BatchWriter, limit:
 
 def _end_to_end(agent: Agent, limit: int) -> dict[str, Any]:
     """The held-out questions asked of the whole agent, with routing and retrieval."""
-    said, refused_right, rows = [], [], _drawn(agent.domain.rows("eval/questions.jsonl"), lambda row: row["id"], limit)
+    said, refused_right, rows = [], [], _drawn(agent.domain, limit)
     first_words = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/store.db")
