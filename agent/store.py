@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agent.connections import clean
 from agent.database import Database, wal_bug
 from agent.errors import DataError, StoreError
+from agent.schema import feedback, handoffs, sessions, turns
 from agent.types import Message, Turn
 
 __all__ = ["FEEDBACK", "Store", "feedback", "handoffs", "sessions", "turns", "wal_bug"]
@@ -23,45 +23,6 @@ VALUED = ("correction", "intent", "comment")
 RIVALS = {"up": "down", "down": "up"}
 
 
-class _Said(sa.types.TypeDecorator[str]):
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> Any:
-        return clean(value)
-
-
-def _columns(names: str, kind: Any) -> list[sa.Column[Any]]:
-    return [sa.Column(name, kind) for name in names.split()]
-
-
-# For queries only: migrations/ makes the tables, with their keys and indexes.
-_meta = sa.MetaData()
-_json = sa.JSON(none_as_null=True)
-sessions = sa.Table(
-    "sessions",
-    _meta,
-    *_columns("id domain created updated", _Said),
-    *_columns("state", _json),
-    sa.Column("turns", sa.Integer),
-)
-turns = sa.Table(
-    "turns",
-    _meta,
-    *_columns("id session domain bundle question reply intent state", _Said),
-    *_columns("tool tool_result error created", _Said),
-    *_columns("ranking slots passages tool_arguments flags timings_ms messages", _json),
-    *_columns("confidence oos", sa.Float),
-    sa.Column("seq", sa.Integer),
-    sa.Column("abstained", sa.Boolean),
-)
-handoffs = sa.Table(
-    "handoffs",
-    _meta,
-    *_columns("turn session domain reason status created", _Said),
-    *_columns("conversation", _json),
-)
-feedback = sa.Table("feedback", _meta, *_columns("turn author kind value created", _Said))
 _session = sa.select(*(sessions.c[name] for name in ("id", "domain", "state", "created", "turns")))
 _as_is = (
     "id session domain bundle reply intent state slots tool tool_arguments tool_result flags "

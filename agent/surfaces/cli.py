@@ -1,26 +1,20 @@
 """The command `retune`: each command is a few lines that call one room and print. Exit 0 done, 1 refused, 2 usage."""
 
 import getpass
-import json
 import os
 import sys
-from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from agent.errors import RetuneError
+from agent.surfaces.options import DomainArgument, Home, Json, loader, show
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Domain agents whose models are tuned, and keep being tuned, from their own conversations.")
 bench = typer.Typer(no_args_is_help=True, help="Measure parts on data of your own.")
 app.add_typer(bench, name="bench")
-
-DomainArgument = Annotated[str, typer.Argument(help="A shipped domain or a folder with a domain.toml.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Home = Annotated[Path | None, typer.Option(help="Where everything is kept (RETUNE_HOME).")]
 
 
 def main() -> None:
@@ -39,35 +33,6 @@ def main() -> None:
             print(f"retune: {error}", file=sys.stderr)
             sys.exit(1)
         raise
-
-
-def show(table: Any, as_json: bool, lines: Callable[[], None]) -> None:
-    """JSON, or the lines for a person."""
-    if as_json:
-        print(json.dumps(table, indent=1, ensure_ascii=False))
-    else:
-        lines()
-
-
-@contextmanager
-def loader(home: Path | None, quiet: bool = False) -> Any:
-    """A function name -> Agent that loads each domain once, with progress for base models."""
-    from agent.agent import Agent
-    from agent.surfaces.progress import model_bar
-
-    loaded: dict[str, Agent] = {}
-
-    def load(name: str) -> Agent:
-        if name not in loaded:
-            with model_bar(quiet) as watch:
-                loaded[name] = Agent.load(name, home=home, watch=watch)
-        return loaded[name]
-
-    try:
-        yield load
-    finally:
-        for agent in loaded.values():
-            agent.close()
 
 
 @app.command()

@@ -1,0 +1,241 @@
+"""One running turn, read downwards: redact, red flags, route, dialogue, gather, generate, guard, log, done."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agent import dialogue, prompt, slots, toolbox
+from agent.dialogue import Move, State
+from agent.domain import Intent, asked_as
+from agent.errors import EngineError
+from agent.guard import Guard
+from agent.redact import Redactor
+from agent.sentences import SentenceFeeder
+from agent.serving import Serving
+from agent.types import Delta, Done, Event, Passage, Route, Routed, ToolCalled, Turn
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+
+OUT_OF_SCOPE = "That is outside what I can help with here. I can help with questions such as: {examples}"
+STATES = {"docs": "answered", "fixed": "answered", "handoff": "handoff", "run": "done", "ask": "asking",
+          "confirm": "confirming", "cancelled": "cancelled", "clarify": "clarify", "refuse": "refused"}
+
+
+class RunningTurn:
+    """The state of one running turn; its serving stays the same whatever is swapped meanwhile."""
+
+    def __init__(self, agent: "Agent", serving: Serving, text: str, session: str) -> None:
+        self.agent, self.serving, self.text = agent, serving, text
+        self.redactor = agent.redactors.setdefault(session, Redactor())
+        self.turn = Turn(id=uuid.uuid4().hex, session=session, domain=agent.domain.name, bundle=serving.bundle.name,
+                         question=text, redacted="")
+        self.state, self.messages, self.history = State(), [], []
+        self.handoff: str | None = None
+        self.started = time.perf_counter()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
+        agent = self.agent
+        saved = await asyncio.to_thread(self._open)
+        self.state = State.of(saved["state"])
+        error: str | None = "cancelled"
+        said: list[str] = []
+        restore = self.redactor.restore_stream()
+        try:
+            async for event in self._answer():
+                if isinstance(event, Delta):
+                    said.append(event.text)
+                    event = Delta(restore.feed(event.text))
+                yield event
+            if rest := restore.close():
+                yield Delta(rest)
+            error = None
+        except EngineError as failure:
+            error = str(failure)
+            raise
+        finally:  # failed and cancelled turns are logged too, with their flag, before anything else happens
+            reply = "".join(said).strip()
+            self._mark("total")
+            changed = {"reply": reply} | ({"state": "error", "flags": (*self.turn.flags, "error")} if error else {})
+            self.turn = replace(self.turn, **changed)
+            agent.store.log(self.turn, self.state.table() if not error else saved["state"], self.messages,
+                            self.handoff, error)
+        yield Done(self.turn, self.redactor.restore(reply))
+
+    def _open(self) -> dict[str, Any]:
+        saved = self.agent.store.session(self.turn.session, self.agent.domain.name)
+        self.history = [line for pair in self.agent.store.history(self.turn.session, 2) for line in pair]
+        self.redactor.reserve("\n".join(self.history))
+        return saved
+
+    async def _answer(self) -> AsyncIterator[Event]:
+        agent, domain = self.agent, self.agent.domain
+        if problem := unreadable(self.text, agent.settings.max_message):
+            self.turn = replace(self.turn, redacted=self.redactor.redact(self.text[:200]), state="refused", flags=("unreadable",))
+            yield Delta(problem)
+            return
+        self.turn = replace(self.turn, redacted=self.redactor.redact(tidy(self.text)))
+        self._mark("redact")
+        if agent.flags and (flag := agent.flags.check(self.text)):
+            self.turn = replace(self.turn, state="escalated", flags=(f"red_flag:{flag.name}",))
+            self.handoff = flag.name
+            self.state = State()
+            yield Delta(flag.message)
+            return
+        route = await asyncio.to_thread(self._route)
+        self._mark("route")
+        move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, toolbox.changes)
+        self._take(move, route)
+        yield Routed(self.turn)
+        if move.kind == "docs":
+            async for event in self._from_articles(move):
+                yield event
+            if back := dialogue.open_question(domain, self.state):
+                yield Delta(f"\n\n{back}")
+        elif move.kind == "run":
+            async for event in self._from_tool(move):
+                yield event
+        elif move.kind == "refuse":
+            examples = "; ".join(f"“{example}”" for example in domain.examples[:3])
+            yield Delta(OUT_OF_SCOPE.format(examples=examples))
+            if back := dialogue.open_question(domain, self.state):
+                yield Delta(f"\n\n{back}")
+        else:
+            if move.kind == "handoff":
+                self.handoff = move.intent
+            yield Delta(move.say)
+            if move.kind == "cancelled" and (back := self._taken_up()):
+                yield Delta(f"\n\n{back}")
+
+    def _take(self, move: Move, route: Route) -> None:
+        self.state = move.state
+        intent = self.agent.domain.intents.get(move.intent or "")
+        self.turn = replace(self.turn, route=route, intent=move.intent, slots=move.slots, state=STATES[move.kind],
+                            tool=intent.tool if intent else "", abstained=move.kind in ("refuse", "clarify"))
+
+    def _route(self) -> Route:
+        """The message by itself; a follow-up that says little by itself together with what went before."""
+        text, before = self.turn.redacted, self.history[-2:-1]
+        route = self.serving.router.route([text])[0]
+        unsure = route.intent is None or route.confidence < dialogue.SURE
+        if before and unsure and slots.is_follow_up(text):
+            joined = self.serving.router.route([f"{before[0]} {text}"])[0]
+            return joined if joined.intent else route
+        if unsure and not (self.state.intent or self.state.options) and (passage := self.serving.index.sure(text)):
+            return self._article(passage, route)
+        return route
+
+    def _article(self, passage: Passage, route: Route) -> Route:
+        """An article knows the question better than the router does; as it was, if no intent answers from that article."""
+        intents = self.agent.domain.intents
+        name = next((name for name in sorted(passage.intents) if name in intents and intents[name].answer == "docs"), None)
+        return replace(route, intent=name, confidence=1.0, ranking=((name, 1.0), *route.ranking)) if name else route
+
+    def _read(self, text: str, wanted: Any, asked: str | None = None) -> dict[str, Any]:
+        return slots.read(text, wanted, tables=self.agent.tables, now=self.agent.now(), asked=asked)
+
+    async def _from_articles(self, move: Move) -> AsyncIterator[Event]:
+        question = move.question or self.turn.redacted
+        leans = slots.is_follow_up(question) and bool(self.history)
+        looked_up = asked_as(self.history if leans else (), question)
+        found = await asyncio.to_thread(self.serving.index.search, looked_up, prompt.MAX_FACTS)
+        self.turn = replace(self.turn, passages=tuple(found))
+        self._mark("retrieve")
+        sources = [prompt.fact(passage.title, passage.heading, passage.text) for passage in found]
+        async for event in self._generate(sources, question, self.history[-2:] if leans else []):
+            yield event
+
+    async def _generate(self, sources: list[str], question: str, history: list[str]) -> AsyncIterator[Event]:
+        """The generator's sentences, each through the guard; then the disclosure where the domain wants one."""
+        domain = self.agent.domain
+        self.messages = prompt.render(domain, sources, history, question)
+        guard = Guard(sources, numbers_need_source=domain.rules.numbers_need_source, forbid=domain.rules.forbid,
+                      unknown=domain.unknown, heard=[question, *history])
+        feeder, spoken, repeats = SentenceFeeder(), [], False
+        stream = self.serving.generator.stream(self.messages, self.agent.settings.max_new_tokens)
+        try:
+            async for piece in stream:
+                self._mark("first_token", once=True)
+                for sentence in feeder.feed(harmless(piece)):
+                    if repeats := sentence.strip() in spoken:  # a small model that begins to repeat itself has said it all
+                        break
+                    spoken.append(sentence.strip())
+                    yield self._checked(guard, sentence)
+                if repeats:
+                    break
+            if not repeats and (rest := feeder.close()).strip() and rest.strip() not in spoken:
+                spoken.append(rest.strip())
+                yield self._checked(guard, rest)
+        finally:
+            await stream.aclose()
+            self._mark("generate")
+            abstained = domain.unknown in " ".join(spoken)
+            state = "refused" if abstained else self.turn.state
+            self.turn = replace(self.turn, abstained=abstained, state=state)
+        if not self.turn.abstained and self.turn.intent in domain.rules.disclose_intents and domain.rules.disclosure:
+            yield Delta(f"\n\n{domain.rules.disclosure}")
+
+    def _checked(self, guard: Guard, sentence: str) -> Delta:
+        self._mark("first_word", once=True)
+        verdict = guard.check(sentence)
+        if verdict.flag and verdict.flag not in self.turn.flags:
+            self.turn = replace(self.turn, flags=(*self.turn.flags, verdict.flag))
+        return Delta(verdict.sentence)
+
+    async def _from_tool(self, move: Move) -> AsyncIterator[Event]:
+        """The tool's own sentences: its figures and cautions are told as they stand."""
+        domain, intent = self.agent.domain, self.agent.domain.intents[move.intent or ""]
+        result = await asyncio.to_thread(self._run_tool, intent, move.slots)
+        self._mark("tool")
+        self.turn = replace(self.turn, tool_arguments=move.slots, tool_result=result.summary,
+                            state="failed" if result.failed else "done")
+        yield ToolCalled(intent.tool, move.slots, result.summary)
+        yield Delta(result.summary)
+        if domain.rules.disclosure and intent.name in domain.rules.disclose_intents and not result.failed:
+            yield Delta(f"\n\n{domain.rules.disclosure}")
+        if result.slot in move.slots:
+            self.state = dialogue.reopened(self.state, move, result.slot)
+        if back := self._taken_up():
+            yield Delta(f"\n\n{back}")
+
+    def _taken_up(self) -> str:
+        """How the wish that was interrupted is taken up again, or an empty string."""
+        back = dialogue.resume(self.agent.domain, self.state, self._read, toolbox.changes)
+        self.state = back.state if back else self.state
+        return dialogue.open_question(self.agent.domain, back.state) if back else ""
+
+    def _run_tool(self, intent: Intent, values: dict[str, Any]) -> toolbox.Result:
+        """Tools get the person's own words back where a mark stands for them; the log keeps the mark."""
+        agent = self.agent
+        restored = {name: self.redactor.restore(value) if isinstance(value, str) else value for name, value in values.items()}
+        return toolbox.run(agent.domain, intent, restored, agent.tool_state, self.turn.id, agent.now())
+
+    def _mark(self, stage: str, once: bool = False) -> None:
+        if once and stage in self.turn.timings_ms:
+            return
+        spent = round((time.perf_counter() - self.started) * 1000, 1)
+        self.turn = replace(self.turn, timings_ms=self.turn.timings_ms | {stage: spent})
+
+
+def unreadable(text: str, longest: int) -> str:
+    """Why a message cannot be read, as a sentence, or an empty string."""
+    if not tidy(text):
+        return "That message was empty. What would you like to know?"
+    if len(text) > longest:
+        return (f"That message has {len(text):,} characters and I read at most {longest:,}. "
+                "Please send me the part that matters.")
+    return ""
+
+
+def tidy(text: str) -> str:
+    """Without control characters and outer white space."""
+    return harmless(text).strip()
+
+
+def harmless(text: str) -> str:
+    """Without control characters, which could speak to a terminal; joiners stay, emoji and scripts need them."""
+    return "".join(sign for sign in text if sign in "\n\t\u200c\u200d" or sign.isprintable())
