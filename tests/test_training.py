@@ -144,13 +144,6 @@ def test_a_row_longer_than_the_recipe_allows_is_named(shop: Domain, settings: Se
         train_generator.encode_group(Group(("x " * 500,), (Example("long", (), "q", "a", ()),)), shop, tokenizer, 200)
 
 
-def test_an_incomplete_recipe_is_refused_with_the_missing_key(tmp_path: Path):
-    file = tmp_path / "mine.toml"
-    file.write_text('name = "mine"\nseed = 1\n[router]\nrank = 4\n[generator]\n', encoding="utf-8")
-    with pytest.raises(DataError, match="learning_rate"):
-        recipe.load(file)
-
-
 def test_a_part_that_is_taken_over_keeps_the_data_that_it_was_made_from(shop: Domain, home: Path, tmp_path: Path):
     from datetime import UTC, datetime
 

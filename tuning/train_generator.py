@@ -127,7 +127,7 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).to(device)
     model = get_peft_model(model, LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0, bias="none",
                                              target_modules=TARGETS, task_type="CAUSAL_LM",
-                                             layers_to_transform=list(range(recipe.first_layer, model.config.num_hidden_layers))))
+                                             layers_to_transform=list(range(recipe.frozen_layers, model.config.num_hidden_layers))))
     fit, kept = [], []
     for source in sources:
         train_rows, held_rows = split_examples(source.examples, recipe.held_out, seed)
