@@ -1,4 +1,4 @@
-"""What both trainers share: the step that they yield, the device, and how an adapter is written."""
+"""What both trainers share: the steps that they yield, the device, and how an adapter is written."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,6 +18,13 @@ class TrainStep:
     loss: float
     held_out: float | None = None
     """Set once an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a person should know about the run, in one sentence."""
+
+    text: str
 
 
 def device_of(torch: Any) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent.models import Step
+from tuning.steps import Note
 
 NAMES = {"download": "Fetching", "unpack": "Verifying", "convert": "Converting (once, about half a minute)"}
 
@@ -37,14 +38,17 @@ def model_bar(quiet: bool = False) -> Iterator[Any]:
 
 
 class TrainPrinter:
-    """Shows TrainSteps: a bar on a terminal, a line every twenty seconds and every epoch elsewhere."""
+    """Shows TrainSteps and Notes: a bar on a terminal, a line every twenty seconds and every epoch elsewhere."""
 
     def __init__(self) -> None:
         self._started = self._last = time.monotonic()
         self._terminal = sys.stderr.isatty()
 
     def show(self, step: Any) -> None:
-        """One step of training."""
+        """One step of training, or a sentence about it."""
+        if isinstance(step, Note):
+            print(f"\r\033[K{step.text}" if self._terminal else step.text, file=sys.stderr, flush=True)
+            return
         now = time.monotonic()
         if step.held_out is None and now - self._last < (0.2 if self._terminal else 20):
             return
