@@ -1,6 +1,7 @@
 """Versions are whole or not there, never change, and one of them is champion by everybody's consent."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from agent.domain import Domain
 from agent.errors import BundleError
 from agent.models import BaseModel
 from agent.prompt import prompt_hash
-from agent.registry import MANIFEST, Bundle, Registry
+from agent.registry import MANIFEST, Bundle, Canary, Registry
 
 ROOT = Path(__file__).parent.parent
 ENCODER, GENERATOR = BaseModel("minilm", Path("e"), "print-of-encoder"), BaseModel("smollm2", Path("g"), "print-of-generator")
@@ -79,7 +80,7 @@ def test_a_bundle_is_found_by_alias_number_and_name(registry: Registry, tmp_path
     publish(registry, tmp_path, "first", starter=True)
     second = publish(registry, tmp_path, "second")
     assert registry.get("2") == registry.get("0002") == registry.get("shop@0002") == second
-    registry.set_champion(2, 1, "better")
+    registry.promote(2, 1, "better", "anna")
     assert registry.get("champion") == second and registry.get("previous").version == 1
 
 
@@ -232,34 +233,36 @@ def test_a_stale_expectation_is_refused_and_changes_nothing(registry: Registry, 
     publish(registry, tmp_path, "first", starter=True)
     for name in ("second", "third"):
         publish(registry, tmp_path, name)
-    registry.set_champion(2, 1, "better")
+    registry.promote(2, 1, "better", "anna")
     with pytest.raises(BundleError, match="The champion is now 2, not 1; look again and retry"):
-        registry.set_champion(3, 1, "better still")
+        registry.promote(3, 1, "better still", "anna")
     assert registry.aliases() == {"champion": 2, "previous": 1}
 
 
 def test_the_first_champion_is_set_where_there_was_none(registry: Registry, tmp_path: Path) -> None:
     publish(registry, tmp_path, "second")
-    registry.set_champion(2, None, "the first")
+    registry.promote(2, None, "the first", "anna")
     assert registry.aliases() == {"champion": 2}
 
 
 def test_promotions_and_publications_leave_a_row_each(registry: Registry, tmp_path: Path) -> None:
     publish(registry, tmp_path, "first", starter=True)
-    publish(registry, tmp_path, "second")
-    registry.set_champion(2, 1, "must_say 0.6 to 0.7")
-    registry.set_champion(1, 2, "rollback")
-    rows = [json.loads(line) for line in (registry.folder / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [(row["what"], row["detail"]) for row in rows] == [
-        ("publish", "shop@0001"), ("publish", "shop@0002"), ("champion", "1 -> 2: must_say 0.6 to 0.7"),
-        ("champion", "2 -> 1: rollback")]
-    assert all(row["at"].endswith("+00:00") for row in rows)
+    second = publish(registry, tmp_path, "second")
+    registry.promote(2, 1, "must_say 0.6 to 0.7", "anna")
+    registry.rollback("thumbs fell", "the watch")
+    rows = registry.audit()
+    assert [(row["what"], row["by"]) for row in rows] == [
+        ("publish", "retune"), ("publish", "retune"), ("promote", "anna"), ("rollback", "the watch")]
+    assert rows[1]["detail"]["content"] == second.hash
+    assert rows[2]["detail"] == {"from": {"champion": 1}, "to": {"champion": 2, "previous": 1}, "reason": "must_say 0.6 to 0.7"}
+    assert rows[3]["detail"] == {"from": {"champion": 2, "previous": 1}, "to": {"champion": 1}, "reason": "thumbs fell"}
+    assert all(row["at"].endswith("+00:00") for row in rows) and registry.problems() == []
 
 
 def test_only_a_version_that_is_there_becomes_champion(registry: Registry, tmp_path: Path) -> None:
     publish(registry, tmp_path, "first", starter=True)
     with pytest.raises(BundleError):
-        registry.set_champion(7, 1, "a slip of the hand")
+        registry.promote(7, 1, "a slip of the hand", "anna")
 
 
 def test_damaged_aliases_are_named(registry: Registry, tmp_path: Path) -> None:
@@ -267,6 +270,155 @@ def test_damaged_aliases_are_named(registry: Registry, tmp_path: Path) -> None:
     (registry.folder / "aliases.json").write_text("", encoding="utf-8")
     with pytest.raises(BundleError, match=r"aliases\.json"):
         registry.get()
+
+
+def three(registry: Registry, tmp_path: Path) -> Registry:
+    """A starter that is champion, and two versions after it."""
+    publish(registry, tmp_path, "first", starter=True)
+    for name in ("second", "third"):
+        publish(registry, tmp_path, name)
+    return registry
+
+
+def test_a_damaged_version_cannot_become_champion(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    (registry.get("2").path / "recipe.json").unlink()
+    with pytest.raises(BundleError, match="damaged or missing"):
+        registry.promote(2, 1, "unseen", "anna")
+    assert registry.aliases() == {"champion": 1}
+
+
+def test_what_the_check_refuses_is_not_promoted(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    rows = len(registry.audit())
+
+    def lost() -> None:
+        assert registry.aliases() == {"champion": 1}  # it runs before the switch
+        raise BundleError("the lease is lost")
+
+    with pytest.raises(BundleError, match="the lease is lost"):
+        registry.promote(2, 1, "late", "anna", check=lost)
+    assert registry.aliases() == {"champion": 1} and len(registry.audit()) == rows
+
+
+def test_a_rollback_takes_the_champion_before_and_a_second_one_does_not_bring_back_what_was_taken_away(
+        registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path).promote(2, 1, "better", "anna")
+    assert registry.rollback("worse", "anna").version == 1
+    with pytest.raises(BundleError, match="no earlier champion to go back to; choose one of `retune versions shop`"):
+        registry.rollback("again", "anna")
+    assert registry.aliases() == {"champion": 1}
+
+
+def test_a_rollback_to_a_bundle_that_cannot_serve_is_refused_and_changes_nothing(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path).promote(2, 1, "better", "anna")
+    registry.promote(3, 2, "better", "anna")
+    with pytest.raises(BundleError, match="made for another encoder"):
+        registry.rollback("x", "anna", lambda old: old.check_fits(registry.domain, GENERATOR, ENCODER))
+    (registry.get("2").path / "recipe.json").unlink()
+    with pytest.raises(BundleError, match="damaged or missing"):
+        registry.rollback("x", "anna")
+    assert registry.aliases() == {"champion": 3, "previous": 2}
+
+
+def test_a_challenger_is_named_and_is_none_any_more_when_promoted(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path).set_challenger(2, "just trained", "anna")
+    assert registry.get("challenger").version == 2
+    registry.set_challenger(None, "given up", "anna")
+    assert registry.aliases() == {"champion": 1}
+    registry.set_challenger(2, "just trained", "anna")
+    registry.promote(2, 1, "better", "anna")
+    assert registry.aliases() == {"champion": 2, "previous": 1}
+
+
+def test_a_canary_has_its_share_until_it_is_promoted_or_ended(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path).set_canary(3, 0.1, "a try", "anna")
+    assert registry.canary() == Canary(3, 0.1) and registry.aliases() == {"champion": 1}
+    registry.promote(2, 1, "another one", "anna")
+    assert registry.canary() == Canary(3, 0.1)
+    registry.set_canary(None, 0, "enough", "anna")
+    assert registry.canary() is None
+    registry.set_canary(3, 0.5, "a try", "anna", shadow=True)
+    assert registry.canary() == Canary(3, 0.5, shadow=True)
+    registry.promote(3, 2, "good", "anna")
+    assert registry.canary() is None
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(registry: Registry, tmp_path: Path, share: float) -> None:
+    three(registry, tmp_path)
+    with pytest.raises(BundleError, match="give a number from 0 to 1"):
+        registry.set_canary(2, share, "x", "anna")
+    assert registry.canary() is None
+
+
+# ---- what is shared, and what shows a change
+
+def test_an_equal_file_is_shared_with_the_version_before_and_a_damaged_one_is_not(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    second, third = (registry.get(number).path / "recipe.json" for number in ("2", "3"))
+    assert second.samefile(third)
+    other = registry.get("3").path / "router/adapter/adapter_model.safetensors"
+    assert not other.samefile(registry.get("2").path / "router/adapter/adapter_model.safetensors")
+    third.unlink()
+    third.write_text("damaged", encoding="utf-8")
+    fourth = publish(registry, tmp_path, "fourth")
+    fourth.verify()
+    assert not (fourth.path / "recipe.json").samefile(third)
+
+
+def test_the_hash_of_a_bundle_is_that_of_its_files_alone(registry: Registry, tmp_path: Path) -> None:
+    first = registry.publish(build(tmp_path / "a", "same"), manifest(registry.domain, by="a"))
+    second = registry.publish(build(tmp_path / "b", "same"), manifest(registry.domain, by="b"))
+    third = registry.publish(build(tmp_path / "c", "other"), manifest(registry.domain, by="a"))
+    assert first.hash == second.hash != third.hash and first.manifest["content"] == first.hash
+
+
+def test_a_manifest_is_read_only_and_a_change_of_it_shows(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    file = registry.get("2").path / MANIFEST
+    assert file.stat().st_mode & 0o222 == 0
+    file.chmod(0o644)
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"report": "splendid"}), encoding="utf-8")
+    assert registry.problems() == ["shop@0002: its manifest.json is not the one that was published."]
+
+
+def test_aliases_changed_by_hand_show(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path).promote(2, 1, "better", "anna")
+    table = json.loads(registry.alias_file.read_text(encoding="utf-8"))
+    registry.alias_file.write_text(json.dumps(table | {"champion": 3}), encoding="utf-8")
+    assert "was changed by hand" in registry.problems()[0]
+
+
+def test_newest_rows_that_were_cut_off_show(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path).promote(2, 1, "better", "anna")
+    file = registry.folder / "audit.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-2]))
+    assert "its newest rows are missing" in registry.problems()[0]
+    registry.audit()  # what is put right after a killed process does not hide it
+    assert "its newest rows are missing" in registry.problems()[0]
+
+
+def test_the_number_of_a_deleted_version_is_not_given_again(registry: Registry, tmp_path: Path) -> None:
+    three(registry, tmp_path)
+    shutil.rmtree(registry.get("3").path)
+    assert publish(registry, tmp_path, "fourth").version == 4
+
+
+def test_a_home_of_before_there_were_hashes_goes_on(registry: Registry, tmp_path: Path) -> None:
+    made = publish(registry, tmp_path, "second")
+    file = registry.folder / "audit.jsonl"
+    file.write_text('{"at": "2026-11-22T02:00:00+00:00", "what": "publish", "detail": "shop@0002"}\n', encoding="utf-8")
+    registry.alias_file.write_text('{"champion": 2}', encoding="utf-8")
+    old = {name: value for name, value in made.manifest.items() if name != "content"}
+    (made.path / MANIFEST).unlink()
+    (made.path / MANIFEST).write_text(json.dumps(old), encoding="utf-8")
+    assert registry.get() == Bundle("shop", 2, made.path, old) and registry.get().hash == made.hash
+    publish(registry, tmp_path, "third")
+    registry.promote(3, 2, "better", "anna")
+    assert [row["what"] for row in registry.audit()] == ["publish", "from_here", "publish", "promote"]
+    assert registry.problems() == []
 
 
 # ---- what a bundle was made for

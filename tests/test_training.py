@@ -167,7 +167,7 @@ def test_a_part_that_is_taken_over_keeps_the_data_that_it_was_made_from(shop: Do
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.json").touch()
         made = registry.publish(tmp_path / name, manifest)
-        registry.set_champion(made.version, registry.aliases().get("champion"), "for the test")
+        registry.promote(made.version, registry.aliases().get("champion"), "for the test", "test")
 
     today = {shop.name: shop.data_hash("generator")}
     champion("old", {"data": "older rows", "generator_data": {"shop": "older rows"}})

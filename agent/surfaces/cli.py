@@ -95,7 +95,8 @@ def train(domain: Annotated[list[str], typer.Argument(help="One domain, or sever
             printer.show(step)
     for each, bundle in zip(loaded, made if champion else []):
         registry = Registry(each, settings.home)
-        registry.set_champion(bundle.version, registry.aliases().get("champion"), "asked for by `retune train --champion`")
+        registry.promote(bundle.version, registry.aliases().get("champion"), "asked for by `retune train --champion`",
+                         getpass.getuser())
     show([{"bundle": bundle.name, "path": str(bundle.path), **bundle.manifest} for bundle in made], as_json,
          lambda: print("\n".join(f"{b.name} is ready in {b.path} ({b.manifest['train_s']} s)." for b in made)))
 
