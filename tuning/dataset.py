@@ -1,126 +1,181 @@
-"""A domain's rows into training rows: routed texts with held-out split, and grounded questions grouped by facts."""
+"""Feedback into rows that can be trained on, each step on one screen: harvest, review, sieve, quarantine, weights.
 
+Knows the order of the steps; what each of them decides is in its own room. Trains nothing. The rows of the domain's own
+files, and how rows share a prompt, are in `tuning.groups`.
+"""
+
+import hashlib
 import random
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
-from agent import prompt
-from agent.domain import Domain, asked_as, plain
-from agent.types import Passage
+from agent.domain import Domain
+from agent.errors import DataError
+from agent.registry import Bundle
+from agent.store import Store
+from tuning import quarantine, review, sieve
+from tuning.groups import (
+    SESSION_END,
+    Example,
+    Group,
+    Search,
+    Text,
+    choose_facts,
+    example,
+    generator_rows,
+    make_groups,
+    router_rows,
+    split_examples,
+    split_rows,
+)
+from tuning.harvest import harvest
+from tuning.quarantine import Caution, Embed
+from tuning.rows import OOS, Dropped, Row, Waiting
 
-OOS = "oos"
-Search = Callable[[str, int], Sequence[Passage]]
-"""(question, count) -> passages, best first: the retriever that serves."""
+__all__ = ["OOS", "Dataset", "DatasetRule", "Example", "Group", "Search", "Text", "build", "check_trainable", "choose_facts",
+           "example", "examples", "generator_rows", "make_groups", "router_rows", "split_by_session", "split_examples",
+           "split_rows", "texts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """One row for the router; intent `oos` is out of scope."""
+class DatasetRule:
+    """What is let in."""
 
-    text: str
-    intent: str
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row for the generator."""
-
-    id: str
-    history: tuple[str, ...]
-    question: str
-    answer: str
-    evidence: tuple[str, ...]
+    per_author: int = 200
+    """Rows of one author for each part; the newest are kept."""
+    near: float = 0.8
+    """Jaccard share of 5-letter shingles from which two questions are doubles."""
+    overlap: int = 13
+    """Words in a row that may not stand in the evaluation set."""
+    newest: int = 2
+    """Weight of rows that the champion cannot have learned from."""
+    caution: Caution = field(default_factory=Caution)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Examples that are answered from the same facts."""
+class Dataset:
+    """What people taught, ready to train on, and what became of the rest."""
 
-    facts: tuple[str, ...]
-    examples: tuple[Example, ...]
+    domain: str
+    router: tuple[Row, ...]
+    generator: tuple[Row, ...]
+    """Answers to learn: up, correction, reply."""
+    down: tuple[Row, ...]
+    """Answers to avoid."""
+    waiting: tuple[Waiting, ...]
+    """The most informative first."""
+    dropped: tuple[Dropped, ...]
+    neighbours_asked: bool
+
+    @property
+    def pairs(self) -> tuple[Row, ...]:
+        """Rows with a better and a worse answer, for DPO."""
+        return tuple(row for row in self.generator if row.rejected)
+
+    @property
+    def thumbs(self) -> tuple[Row, ...]:
+        """Liked and disliked replies, for KTO."""
+        return tuple(row for row in self.generator if row.signal == "up") + self.down
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the ids of all rows that train, whatever their order."""
+        ids = sorted(row.id for row in (*self.router, *self.generator, *self.down))
+        return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """Counts by part and signal, waiting and dropped by reason; what `--dry-run` prints."""
+        waiting = Counter(reason.partition(":")[0] for each in self.waiting for reason in each.reasons)
+        return {
+            "domain": self.domain, "hash": self.hash,
+            "router": _signals(self.router), "generator": _signals(self.generator), "down": len(self.down),
+            "pairs": len(self.pairs), "thumbs": len(self.thumbs), "authors": len({row.author for row in self._all()}),
+            "waiting": {"rows": len(self.waiting)} | dict(waiting.most_common()),
+            "dropped": {"rows": len(self.dropped)} | dict(
+                Counter(each.reason.partition(":")[0] for each in self.dropped).most_common()),
+            "neighbours_asked": self.neighbours_asked,
+        }
+
+    def _all(self) -> tuple[Row, ...]:
+        return (*self.router, *self.generator, *self.down)
 
 
-def router_rows(domain: Domain) -> list[Text]:
-    """In-scope and out-of-scope rows, without exact doubles."""
-    rows = [Text(row["text"], row["intent"]) for row in domain.rows("intents.jsonl")]
-    rows += [Text(row["text"], OOS) for row in domain.rows("oos.jsonl")]
-    return list({plain(row.text) or row.text: row for row in rows}.values())
+def build(domain: Domain, store: Store, rule: DatasetRule | None = None, encoder: Embed | None = None,
+          champion: Bundle | None = None) -> Dataset:
+    """The rows that feedback gives today. `encoder`: `Encoder(...).embed`; without it no neighbour is asked about a label.
 
-
-def split_rows(rows: Sequence[Text], share: float, seed: int) -> tuple[list[Text], list[Text]]:
-    """(train, held out), stratified by intent; every intent keeps at least one row on each side if it has two."""
-    by_intent: dict[str, list[Text]] = defaultdict(list)
-    for row in rows:
-        by_intent[row.intent].append(row)
-    train, held = [], []
-    for intent in sorted(by_intent):
-        mixed = sorted(by_intent[intent], key=lambda row: row.text)
-        random.Random(f"{seed}{intent}").shuffle(mixed)
-        cut = max(1, round(share * len(mixed))) if len(mixed) > 1 else 0
-        held += mixed[:cut]
-        train += mixed[cut:]
-    return train, held
-
-
-def generator_rows(domain: Domain) -> list[Example]:
-    """Grounded questions of the domain, answered in the words of their evidence.
-
-    A small model learns to find and copy from some hundred rows, and to reword only from many thousands; sections of
-    an article are written to be the size of an answer. Unanswerable rows answer with the domain's `unknown` sentence.
+    `champion`: rows newer than it weigh more. Nothing is written, so the same store gives the same rows.
     """
-    texts = {passage.id: passage.text for passage in domain.passages}
-    return [replace(made, answer=" ".join(texts[key] for key in made.evidence) or domain.unknown)
-            for made in (example(row, domain) for row in domain.grounded())]
+    rule, seeds = rule or DatasetRule(), router_rows(domain)
+    rows, dropped = harvest(store, domain)
+    decided = review.decisions(store, domain)
+    authors = quarantine.standing(store, rows, {id: said.decision for id, said in decided.items()}, rule.caution)
+
+    rows, reviewed, gone = review.apply(rows, decided)
+    dropped += gone
+
+    def rank(row: Row) -> tuple[bool, bool, datetime, str]:
+        return row.id in reviewed, authors.get(row.author) == "trusted", _time(row.created), row.id
+
+    rows, gone = sieve.unwanted(rows, domain, authors, seeds)
+    dropped += gone
+    rows, doubts, gone = sieve.contradictions(rows, seeds, reviewed)
+    dropped += gone
+    everything = rows
+    for each in (lambda rows: sieve.doubles(rows, rule.near, rank), lambda rows: sieve.evaluated(rows, domain, rule.overlap),
+                 lambda rows: sieve.capped(rows, rule.per_author, rank)):
+        rows, gone = each(rows)
+        dropped += gone
+    clear, waiting = quarantine.inspect(rows, domain, authors, seeds, encoder, reviewed=reviewed, doubts=doubts,
+                                        caution=rule.caution)
+    made = _time(champion.manifest["made"]) if champion else None
+    clear = [replace(row, weight=rule.newest) if made and _time(row.created) > made else row for row in clear]
+    return Dataset(
+        domain.name, router=tuple(row for row in clear if row.part == "router"),
+        generator=tuple(row for row in clear if row.part == "generator" and row.signal != "down"),
+        down=tuple(row for row in clear if row.signal == "down"),
+        waiting=tuple(review.queue(review.scored(store, waiting, everything))), dropped=tuple(dropped),
+        neighbours_asked=encoder is not None)
 
 
-def example(row: dict, domain: Domain) -> Example:
-    """A row of dialogues.jsonl, questions.jsonl or eval/questions.jsonl as an Example."""
-    answer = row["answer"] if row.get("answerable") else domain.unknown
-    return Example(row["id"], tuple(row.get("history", ())), row["question"], answer, tuple(row.get("evidence", ())))
+def check_trainable(rows: Sequence[Row], seeds: Sequence[Text]) -> None:
+    """Raise DataError unless router `rows` and the domain's own `seeds` hold at least two intents."""
+    labels = {str(row.intent) for row in rows} | {seed.intent for seed in seeds}
+    if not labels:
+        raise DataError("There is no row to train the router on; give feedback, or write rows in intents.jsonl.")
+    if len(labels - {OOS}) < 2:
+        raise DataError(f"All rows of the router say {min(labels - {OOS}, default=OOS)!r} and it needs two intents or more; "
+                        "label some turns otherwise, or write rows in intents.jsonl.")
 
 
-def split_examples(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """(train, held out) by article, never by row: all rows of an article lie on one side."""
-    keys = sorted({_article(example) for example in examples})
-    random.Random(seed).shuffle(keys)
-    held_keys = set(keys[:max(1, round(share * len(keys)))])
-    train = [example for example in examples if _article(example) not in held_keys]
-    return train, [example for example in examples if _article(example) in held_keys]
+def texts(rows: Iterable[Row]) -> list[Text]:
+    """Router rows for the trainer, each as often as it weighs."""
+    return [Text(row.question, str(row.intent)) for row in rows for _ in range(row.weight)]
 
 
-def _article(example: Example) -> str:
-    return example.evidence[0].partition("#")[0] if example.evidence else f"row {example.id}"
+def examples(rows: Iterable[Row]) -> list[Example]:
+    """Generator rows for the trainer with the facts of their prompt, each as often as it weighs; ids tell the session."""
+    return [Example(f"{row.session or row.id}{SESSION_END}{row.id}.{copy}", row.history, row.question, row.answer or "", (),
+                    row.facts or ("(none)",))  # as prompt.render shows that there were none
+            for row in rows for copy in range(row.weight)]
 
 
-def make_groups(examples: Sequence[Example], domain: Domain, search: Search, size: int, seed: int) -> list[Group]:
-    """Rows that may share facts side by side, with retrieved passages as distractors. Another seed, other groups.
-
-    Facts stand in the order of retrieval, as at serving; evidence that was not retrieved takes the last places.
-    """
-    order = random.Random(seed)
-    passages = {passage.id: passage for passage in domain.passages}
-    waiting = list(examples)
-    order.shuffle(waiting)
-    found = {row.id: choose_facts(row, search) for row in waiting}
-    groups = []
-    while waiting:
-        first = waiting.pop(0)
-        chosen = found[first.id]
-        members = [first]
-        for row in list(waiting):
-            if len(members) < size and (set(row.evidence) <= set(chosen) if row.evidence else found[row.id][0] in chosen):
-                members.append(row)
-                waiting.remove(row)
-        facts = tuple(prompt.fact(p.title, p.heading, p.text) for p in (passages[key] for key in chosen))
-        groups.append(Group(facts, tuple(members)))
-    return groups
+def split_by_session(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """(train, held out): all rows of a session lie on one side; with two sessions or more each side has at least one."""
+    sessions = sorted({row.session or row.id for row in rows})
+    random.Random(seed).shuffle(sessions)
+    held = set(sessions[:max(1, round(share * len(sessions)))] if len(sessions) > 1 else [])
+    train = [row for row in rows if (row.session or row.id) not in held]
+    return train, [row for row in rows if (row.session or row.id) in held]
 
 
-def choose_facts(row: Example, search: Search) -> list[str]:
-    """Ids of the passages shown with a row: what was retrieved, best first, with its evidence among them in any case."""
-    found = [passage.id for passage in search(asked_as(row.history, row.question), prompt.MAX_FACTS)]
-    missing = [key for key in row.evidence if key not in found]
-    kept = [key for key in found if key in row.evidence]
-    others = [key for key in found if key not in row.evidence][:max(0, prompt.MAX_FACTS - len(kept) - len(missing))]
-    return [key for key in found if key in kept or key in others] + missing
+def _signals(rows: Sequence[Row]) -> dict[str, int]:
+    return {"rows": len(rows)} | dict(Counter(row.signal for row in rows).most_common())
+
+
+def _time(iso: str) -> datetime:
+    at = datetime.fromisoformat(iso)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
