@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from agent import paths, redflags, slots
+from agent import paths, redflags, slots, teaching
 from agent.domain import Domain
 from agent.models import Step
 from agent.redact import Redactor
@@ -54,22 +54,33 @@ class Agent:
         return cls(loaded, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
                    tables, now, {}, paths.tool_state(known.home, loaded.name))
 
-    async def stream(self, text: str, session: str | None = None) -> AsyncIterator[Event]:
-        """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
-        run = RunningTurn(self, self.serving, text, session or uuid.uuid4().hex)
+    async def stream(self, text: str, session: str | None = None, author: str = "") -> AsyncIterator[Event]:
+        """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk.
+
+        `author`: who writes, where that is known; the session keeps the first name that it hears.
+        """
+        run = RunningTurn(self, self.serving, text, session or uuid.uuid4().hex, author)
         async for event in run.events():
             yield event
 
-    async def ask(self, text: str, session: str | None = None) -> Done:
+    async def ask(self, text: str, session: str | None = None, author: str = "") -> Done:
         """The whole turn at once."""
-        async for event in self.stream(text, session):
+        async for event in self.stream(text, session, author):
             if isinstance(event, Done):
                 return event
         raise AssertionError("a turn ends with Done or raises")
 
-    def ask_sync(self, text: str, session: str | None = None) -> Done:
+    def ask_sync(self, text: str, session: str | None = None, author: str = "") -> Done:
         """`ask` for code without an event loop."""
-        return asyncio.run(self.ask(text, session))
+        return asyncio.run(self.ask(text, session, author))
+
+    def feedback(self, turn_id: str, kind: str, author: str, value: str | None = None) -> None:
+        """Keep what `author` says about a turn of this domain: a kind of `agent.teaching.KINDS`, its value redacted.
+
+        Again is nothing, and the opposite takes the first back. DataError for a turn or an intent that is not there.
+        """
+        teaching.teach(self.store, turn_id, kind, author, value, domain=self.domain.name, intents=self.domain.intents,
+                       redactors=self.redactors)
 
     def close(self) -> None:
         """Release the store."""

@@ -1,29 +1,31 @@
 """What was said and what people thought of it: sessions, turns, hand-offs and feedback as rows.
 
-Knows the tables; does not know how a turn is made, what feedback teaches, or how the database under
-them is kept whole (that is `agent.database`). Bring other queries over `turns`, `feedback` and the
-rest through `Store.reading` and `Store.writing`.
+Knows the tables; does not know how a turn is made, what may be said about it (`agent.teaching`),
+what feedback teaches, or how the database under them is kept whole (that is `agent.database`). Bring
+other queries over `turns`, `feedback` and the rest through `Store.reading` and `Store.writing`.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from agent import teaching
+from agent.connections import clean
 from agent.database import Database, wal_bug
 from agent.errors import DataError, StoreError
-from agent.schema import feedback, handoffs, sessions, turns
+from agent.schema import feedback, handoffs, sessions, signals, turns
 from agent.types import Message, Turn
 
-__all__ = ["FEEDBACK", "Store", "feedback", "handoffs", "sessions", "turns", "wal_bug"]
+if TYPE_CHECKING:
+    from agent.signals import Signal
 
-FEEDBACK = ("up", "down", "correction", "intent", "none_of_these", "comment")
-VALUED = ("correction", "intent", "comment")
-RIVALS = {"up": "down", "down": "up"}
+__all__ = ["Store", "feedback", "handoffs", "sessions", "turns", "wal_bug"]
 
-
-_session = sa.select(*(sessions.c[name] for name in ("id", "domain", "state", "created", "turns")))
+_session = sa.select(*(sessions.c[name] for name in "id domain author state created turns".split()))
 _as_is = (
     "id session domain bundle reply intent state slots tool tool_arguments tool_result flags "
     "abstained timings_ms"
@@ -33,12 +35,19 @@ _as_is = (
 class Store(Database):
     """A database with Retune's rows; every method is one transaction."""
 
-    def session(self, id: str, domain: str) -> dict[str, Any]:
-        """Read or create: {"id", "domain", "state": dialogue state, "created", "turns": count}."""
-        if not (found := self._rows(_session.where(sessions.c.id == id))):
+    def session(self, id: str, domain: str, author: str = "") -> dict[str, Any]:
+        """Read or create: {"id", "domain", "author", "state": dialogue state, "created", "turns": count}.
+
+        The first `author` who has a name stays the session's.
+        """
+        mine = _session.where(sessions.c.id == id)
+        found = self._rows(mine)
+        if not found or (found[0]["domain"] == domain and author and not found[0]["author"]):
             with self.writing() as at:
                 _begin_session(at, id, domain)
-            found = self._rows(_session.where(sessions.c.id == id))
+                nobodys = (sessions.c.id == id) & (sessions.c.domain == domain) & (sessions.c.author == "")
+                at.execute(sessions.update().where(nobodys).values(author=author))
+            found = self._rows(mine)
         _same_domain(found[0], domain)
         return found[0]
 
@@ -54,8 +63,9 @@ class Store(Database):
         messages: list[Message] | None = None,
         handoff: str | None = None,
         error: str | None = None,
+        signals: "Sequence[Signal]" = (),
     ) -> None:
-        """Write turn, dialogue state and hand-off (its reason) at once; on disk when it returns.
+        """Write turn, dialogue state, hand-off (its reason) and weak signals at once; on disk when it returns.
 
         Never `turn.question`. A turn that is logged already stays as it is.
         """
@@ -100,6 +110,8 @@ class Store(Database):
                         created=now,
                     )
                 )
+            for sign in signals:
+                _write_signal(at, sign, now)
 
     def history(self, session: str, limit: int) -> list[tuple[str, str]]:
         """The last questions and replies, oldest first, without turns that failed."""
@@ -122,29 +134,28 @@ class Store(Database):
         return self._rows(which.order_by(handoffs.c.created))
 
     def feedback(self, turn_id: str, author: str, kind: str, value: str | None = None) -> None:
-        """Set what this author says about the turn; up and down replace one another."""
-        if kind not in FEEDBACK:
-            raise DataError(f"There is no feedback {kind!r}; use one of {', '.join(FEEDBACK)}.")
-        if kind in VALUED and not value:
-            raise DataError(f"Feedback {kind!r} needs its text; give it as the value.")
+        """Set what this author says about the turn; a rival (`agent.teaching.RIVALS`) is taken back.
+
+        A reply answers the turn's hand-off. DataError for a turn or a kind that is not there.
+        """
+        self.feedback_all([{"turn": turn_id, "author": author, "kind": kind, "value": value}])
+
+    def feedback_all(self, said: Iterable[dict[str, Any]]) -> Counter[str]:
+        """Write many {"turn", "author", "kind", "value", "created"} as one transaction, or none of them.
+
+        Counts "written", "unchanged" and "older": said before what this author says now, and so left
+        out. Without "created" it is said now. DataError for a turn or a kind that is not there.
+        """
+        done = Counter({"written": 0, "unchanged": 0, "older": 0})
         with self.writing() as at:
-            known = sa.select(turns.c.id).where(turns.c.id == turn_id).with_for_update()
-            if at.execute(known).scalar() is None:
-                raise DataError(
-                    f"There is no turn {turn_id!r}; take the id from an answer or a log."
-                )
-            own = (feedback.c.turn == turn_id) & (feedback.c.author == author)
-            at.execute(feedback.delete().where(own & (feedback.c.kind == RIVALS.get(kind, ""))))
-            new = _insert(at, feedback).values(
-                turn=turn_id, author=author, kind=kind, value=value, created=_now()
-            )
-            at.execute(
-                new.on_conflict_do_update(
-                    index_elements=["turn", "author", "kind"],
-                    set_={"value": new.excluded.value, "created": new.excluded.created},
-                    where=feedback.c.value.is_distinct_from(new.excluded.value),
-                )
-            )
+            for row in sorted(said, key=lambda row: row["turn"]):  # locks are taken in one order everywhere
+                teaching.check(row["kind"], row["value"])
+                done[_say(at, row, row.get("created"))] += 1
+        return done
+
+    def answer_handoff(self, turn_id: str, author: str, text: str) -> None:
+        """Keep what a person replied after the hand-off, which no longer waits; both at once."""
+        self.feedback(turn_id, author, "reply", text)
 
     def feedback_of(self, turn_id: str) -> list[dict[str, Any]]:
         """All feedback on the turn, oldest first."""
@@ -162,6 +173,36 @@ def _now() -> str:
 
 def _insert(at: sa.Connection, table: sa.Table) -> Any:
     return (postgresql if at.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def _say(at: sa.Connection, row: dict[str, Any], created: str | None) -> str:
+    """Write one piece of feedback: "written", "unchanged" or "older"; what is said now is never older, whatever clocks say."""
+    turn_id, author, kind, value = (clean(row[name]) for name in ("turn", "author", "kind", "value"))
+    known = sa.select(turns.c.id).where(turns.c.id == turn_id).with_for_update()
+    if at.execute(known).scalar() is None:
+        raise DataError(teaching.unknown_turn(turn_id))
+    if kind == "reply":
+        mine = handoffs.update().where(handoffs.c.turn == turn_id)
+        if not at.execute(mine.values(status="answered")).rowcount:
+            raise DataError(f"Turn {turn_id!r} was not handed off; say a better answer as a correction.")
+    kinds = (kind, teaching.RIVALS.get(kind, kind))
+    own = (feedback.c.turn == turn_id) & (feedback.c.author == author) & feedback.c.kind.in_(kinds)
+    held = at.execute(sa.select(feedback).where(own)).mappings().all()
+    if any((each["kind"], each["value"]) == (kind, value) for each in held):
+        return "unchanged"
+    if created and any(each["created"] > created for each in held):
+        return "older"
+    at.execute(feedback.delete().where(own))
+    new = {"turn": turn_id, "author": author, "kind": kind, "value": value, "created": created or _now()}
+    at.execute(feedback.insert().values(new))
+    return "written"
+
+
+def _write_signal(at: sa.Connection, sign: "Signal", now: str) -> None:
+    """Once for each name; nothing where the turn has been deleted meanwhile."""
+    if at.execute(sa.select(turns.c.id).where(turns.c.id == sign.turn)).scalar() is not None:
+        new = {"turn": sign.turn, "name": sign.name, "detail": sign.detail, "created": now}
+        at.execute(_insert(at, signals).values(new).on_conflict_do_nothing())
 
 
 def _begin_session(at: sa.Connection, id: str, domain: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent import dialogue, prompt, slots, toolbox
+from agent import dialogue, prompt, signals, slots, toolbox
 from agent.dialogue import Move, State
 from agent.domain import Intent, asked_as
 from agent.errors import EngineError
@@ -28,13 +28,15 @@ STATES = {"docs": "answered", "fixed": "answered", "handoff": "handoff", "run": 
 class RunningTurn:
     """The state of one running turn; its serving stays the same whatever is swapped meanwhile."""
 
-    def __init__(self, agent: "Agent", serving: Serving, text: str, session: str) -> None:
-        self.agent, self.serving, self.text = agent, serving, text
+    def __init__(self, agent: "Agent", serving: Serving, text: str, session: str, author: str = "") -> None:
+        self.agent, self.serving, self.text, self.author = agent, serving, text, author
         self.redactor = agent.redactors.setdefault(session, Redactor())
         self.turn = Turn(id=uuid.uuid4().hex, session=session, domain=agent.domain.name, bundle=serving.bundle.name,
                          question=text, redacted="")
         self.state, self.messages, self.history = State(), [], []
         self.handoff: str | None = None
+        self.before: dict[str, Any] | None = None
+        self.was_asked = False
         self.started = time.perf_counter()
 
     async def events(self) -> AsyncIterator[Event]:
@@ -63,11 +65,13 @@ class RunningTurn:
             changed = {"reply": reply} | ({"state": "error", "flags": (*self.turn.flags, "error")} if error else {})
             self.turn = replace(self.turn, **changed)
             agent.store.log(self.turn, self.state.table() if not error else saved["state"], self.messages,
-                            self.handoff, error)
+                            self.handoff, error, signals.weak(self.before, self.turn, self.was_asked))
         yield Done(self.turn, self.redactor.restore(reply))
 
     def _open(self) -> dict[str, Any]:
-        saved = self.agent.store.session(self.turn.session, self.agent.domain.name)
+        saved = self.agent.store.session(self.turn.session, self.agent.domain.name, self.author)
+        self.before, open_at = self.agent.store.last_turn(self.turn.session), State.of(saved["state"])
+        self.was_asked = bool(open_at.asking or open_at.confirming or open_at.options)
         self.history = [line for pair in self.agent.store.history(self.turn.session, 2) for line in pair]
         self.redactor.reserve("\n".join(self.history))
         return saved

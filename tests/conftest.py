@@ -1,12 +1,15 @@
 """A home of its own for every test; the embedded models are fetched once and linked into it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent import paths
 from agent.settings import Settings
+from agent.store import Store
 
 MODELS = paths.models(paths.default_home())  # of the person who runs the tests, before RETUNE_HOME moves
 
@@ -44,3 +47,11 @@ def settings(home: Path, real_models: Path, index: Path) -> Settings:
     os.symlink(real_models, home / "models", target_is_directory=True)
     os.symlink(index, home / "index", target_is_directory=True)
     return Settings.load(home=home)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Store]:
+    """An empty store in the test's folder."""
+    with closing(Store(f"sqlite:///{tmp_path / 'retune.db'}")) as made:
+        made.open()
+        yield made

@@ -1,0 +1,69 @@
+"""What people may say about a turn: the kinds, which of them need words, which cannot stand side by side.
+
+Knows the rules and how words are made private before they are kept; does not know what is learned from them.
+"""
+
+import hashlib
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import DataError
+from agent.redact import Redactor
+
+if TYPE_CHECKING:
+    from agent.store import Store
+
+KINDS = ("up", "down", "correction", "intent", "none_of_these", "comment", "reply")
+"""`reply`: what a person answered after the turn was handed off."""
+TEXTS = ("correction", "comment", "reply")
+"""Kinds whose value is somebody's own words; they are redacted."""
+VALUED = (*TEXTS, "intent")
+RIVALS = {"up": "down", "down": "up", "intent": "none_of_these", "none_of_these": "intent"}
+"""What an author takes back by saying the other."""
+
+
+def check(kind: str, value: str | None = None, intents: Collection[str] | None = None) -> None:
+    """Raise DataError unless this can be said; `intents`: the domain's, None where the domain is not known."""
+    if kind not in KINDS:
+        raise DataError(f"There is no feedback {kind!r}; use one of {', '.join(KINDS)}.")
+    if kind in VALUED and not (value and value.strip()):
+        raise DataError(f"Feedback {kind!r} needs its text; give it as the value.")
+    if kind not in VALUED and value:
+        raise DataError(f"Feedback {kind!r} takes no text; say it as a comment or a correction.")
+    if kind == "intent" and intents is not None and value not in intents:
+        raise DataError(f"There is no intent {value!r}; the domain knows {', '.join(sorted(intents))}.")
+
+
+def redacted(kind: str, value: str | None, turn: dict[str, Any], redactor: Redactor) -> str | None:
+    """The value as it may be kept; marks that stand in the logged turn are given to no new value."""
+    if kind not in TEXTS or not value:
+        return value or None
+    redactor.reserve(f"{turn['question']}\n{turn['reply']}")
+    return redactor.redact(value.strip())
+
+
+def teach(store: "Store", turn_id: str, kind: str, author: str, value: str | None = None, *, domain: str | None = None,
+          intents: Collection[str] | None = None, redactors: dict[str, Redactor] | None = None) -> None:
+    """Check, redact and write what `author` says about a turn.
+
+    `domain`: the name of the only domain whose turns may be meant; `redactors`: session -> its redactor, where this
+    process has held the conversation. Raises DataError for a turn or an intent that is not there.
+    """
+    check(kind, value, intents)
+    turn = store.turn(turn_id)
+    if turn is None:
+        raise DataError(unknown_turn(turn_id))
+    if domain is not None and turn["domain"] != domain:
+        raise DataError(f"Turn {turn_id!r} belongs to the domain {turn['domain']!r}, not to {domain!r}; name that domain.")
+    redactor = Redactor() if redactors is None else redactors.setdefault(turn["session"], Redactor())
+    store.feedback(turn_id, author, kind, redacted(kind, value, turn, redactor))
+
+
+def unknown_turn(turn_id: str) -> str:
+    """The sentence for a turn that is not in the database."""
+    return f"There is no turn {turn_id!r}; take the id from an answer or a log."
+
+
+def forgotten_key(author: str) -> str:
+    """What the table `forgotten` keeps of a name: its sha256."""
+    return hashlib.sha256(author.encode("utf-8", "surrogatepass")).hexdigest()
