@@ -1,6 +1,6 @@
-"""A bundle held against the rows it never saw: router, generator in three arms, conversations, red flags. JSON out.
+"""A bundle held against the rows it never saw: router, retrieval, conversations, red flags, scores. JSON out.
 
-The generator's arms answer the same prompts, evidence among retrieved distractors; end-to-end uses what was retrieved.
+What becomes of a generator's answers is in `judge`.
 """
 
 import asyncio
@@ -14,30 +14,32 @@ from typing import Any
 
 import numpy as np
 
-from agent import prompt, redflags
+from agent import redflags
 from agent.agent import Agent
 from agent.domain import Domain, asked_as
-from agent.facts import facts
-from agent.guard import Guard
 from agent.retrieve import Index
 from agent.router import Router
-from agent.sentences import split_sentences
 from agent.store import Store
-from agent.types import Message
 from tuning import dataset, metrics
-from tuning.dataset import Example
+from tuning.traits import by_slice, traits
 
 CLOCK = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)  # of the evaluation conversations
 
 
-def router_report(router: Router, inside: Sequence[dict], outside: Sequence[dict]) -> dict[str, Any]:
-    """Accuracy, macro_f1, ece of in-scope rows; out-of-scope recall at the fitted threshold and at coverage 0.95."""
+def router_report(router: Router, inside: Sequence[dict], outside: Sequence[dict],
+                  languages: Sequence[str] = ("en",)) -> dict[str, Any]:
+    """How well in-scope rows are told apart, how far confidence can be trusted, and what out-of-scope rows are noticed.
+
+    Recall of these at the fitted threshold and at coverage 0.95; `slices` and `wrong` row by row.
+    """
     probabilities, oos = router.score([row["text"] for row in inside])
     truth = [row["intent"] for row in inside]
     predicted = [router.labels[i] for i in probabilities.argmax(1)]
     right = np.array([a == b for a, b in zip(truth, predicted)])
-    report = {"n": len(inside), "accuracy": float(right.mean()), "macro_f1": metrics.macro_f1(truth, predicted),
-              "ece": metrics.ece(probabilities.max(1), right)}
+    report: dict[str, Any] = {
+        "n": len(inside), "accuracy": float(right.mean()), "macro_f1": metrics.macro_f1(truth, predicted),
+        "auc": metrics.auc(probabilities, truth, router.labels), "ece": metrics.ece(probabilities.max(1), right),
+        "brier": metrics.brier(probabilities, truth, router.labels)}
     if outside:
         _, strange = router.score([row["text"] for row in outside])
         cut = np.quantile(oos, 0.95)
@@ -50,56 +52,14 @@ def router_report(router: Router, inside: Sequence[dict], outside: Sequence[dict
             report["oos_recall_near"] = float((strange[near] > router.threshold).mean())
     wrong = [{"text": row["text"], "intent": row["intent"], "routed": guess}
              for row, guess, ok in zip(inside, predicted, right) if not ok]
-    return report | {"wrong": wrong}
+    named = [traits(row, row["text"], languages) for row in inside]
+    return report | {"slices": by_slice(named, right, "accuracy"), "wrong": wrong,
+                     "reliability": metrics.reliability(probabilities.max(1), right)}
 
 
-def questions(domain: Domain, rows: Sequence[dict], search: dataset.Search) -> list[tuple[Example, list[str], list[str]]]:
-    """Held-out questions with their facts (as in training: evidence among what was retrieved) and what must be said."""
-    known = {passage.id: passage for passage in domain.passages}
-    made = []
-    for row in rows:
-        example = dataset.example(row, domain)
-        chosen = [known[key] for key in dataset.choose_facts(example, search)]
-        made.append((example, [prompt.fact(p.title, p.heading, p.text) for p in chosen], row.get("must_say", [])))
-    return made
-
-
-def few_shot(domain: Domain, messages: list[Message]) -> list[Message]:
-    """The same prompt after two worked examples of the domain, an answered and an unanswerable one."""
-    known = {passage.id: passage for passage in domain.passages}
-    rows = [dataset.example(row, domain) for row in domain.rows("dialogues.jsonl") if not row.get("tool_result")]
-    shown = [next(row for row in rows if row.evidence and not row.history),
-             next(row for row in rows if not row.evidence)]
-    worked: list[Message] = []
-    for row, passage in zip(shown, (known[shown[0].evidence[0]], domain.passages[0])):
-        fact = prompt.fact(passage.title, passage.heading, passage.text)
-        worked += [{"role": "user", "content": f"Facts:\n- {fact}\n\n{row.question}"},
-                   {"role": "assistant", "content": row.answer}]
-    return [messages[0], *worked, *messages[1:]]
-
-
-def generator_report(domain: Domain, rows: Sequence[tuple[Example, list[str], list[str]]], answers: Sequence[str]) -> dict[str, Any]:
-    """must_say and rouge_l over answerable rows, refusal_accuracy over all, unsupported_numbers after the guard (raw before)."""
-    said, likeness, refusals, raw, shown_bad, misses = [], [], [], 0, 0, []
-    for (example, sources, phrases), answer in zip(rows, answers):
-        heard = [example.question, *example.history]
-        guard = Guard(sources, numbers_need_source=domain.rules.numbers_need_source, forbid=domain.rules.forbid,
-                      unknown=domain.unknown, heard=heard)
-        shown = "".join(guard.check(sentence).sentence for sentence in split_sentences(answer)).strip()
-        known = set().union(*(facts(text, loose=True) for text in (*sources, *heard)))
-        raw += bool(facts(answer) - known)
-        shown_bad += bool(facts(shown) - known - facts(domain.unknown))
-        refused = domain.unknown.lower() in shown.lower()
-        answerable = example.answer != domain.unknown
-        refusals.append(refused != answerable)
-        if answerable:
-            said.append(not refused and metrics.must_say(shown, phrases))
-            likeness.append(metrics.rouge_l(shown, example.answer))
-        if refused == answerable or (answerable and not said[-1]):
-            misses.append({"id": example.id, "question": example.question, "answer": shown, "wanted": example.answer})
-    return {"n": len(rows), "n_answerable": len(said), "must_say": float(np.mean(said)), "rouge_l": float(np.mean(likeness)),
-            "refusal_accuracy": float(np.mean(refusals)), "unsupported_numbers": shown_bad,
-            "unsupported_numbers_raw": raw, "misses": misses}
+def scores_report(scores: Sequence[float], truth: Sequence[float]) -> dict[str, float]:
+    """RMSE and MAE, for a domain whose rows carry scores."""
+    return {"n": len(truth), "rmse": metrics.rmse(scores, truth), "mae": metrics.mae(scores, truth)}
 
 
 def retrieval_report(domain: Domain, index: Index) -> dict[str, float]:
@@ -161,7 +121,8 @@ def red_flags_report(domain: Domain) -> dict[str, Any] | None:
         missed = [row["text"] for row, flag in fired if row["flag"] and not flag]
         count = sum(bool(row["flag"]) for row in rows)
         report |= {"n": count, "recall": 1 - len(missed) / count,
-                   "right_flag": sum(bool(row["flag"]) and flag is not None and flag.name == row["flag"] for row, flag in fired) / count,
+                   "right_flag": sum(bool(row["flag"]) and flag is not None and flag.name == row["flag"]
+                                     for row, flag in fired) / count,
                    "false_alarms_near": float(np.mean([flag is not None for row, flag in fired if not row["flag"]])),
                    "missed": missed}
     return report

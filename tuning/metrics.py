@@ -1,7 +1,9 @@
-"""Figures from predictions: plain functions of arrays and strings, no models."""
+"""Figures from predictions: plain functions of arrays and strings, no models. Answers against references: `text_metrics`."""
 
+import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,47 @@ def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
         if inside.any():
             total += abs(right[inside].mean() - confidence[inside].mean()) * inside.mean()
     return float(total)
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> list[dict[str, Any]]:
+    """{"confidence", "right", "n"} of every equal-width bin that holds rows: what a reliability diagram draws."""
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return [{"confidence": float(confidence[place == i].mean()), "right": float(right[place == i].mean()),
+             "n": int((place == i).sum())} for i in range(bins) if (place == i).any()]
+
+
+def brier(probabilities: np.ndarray, truth: Sequence[str], labels: Sequence[str]) -> float:
+    """Mean squared distance of probabilities [n, labels] from the one-hot truth, 0 to 2 (Brier, 1950).
+
+    A truth that is no label of the router counts as a row of zeros: all that was given away is lost.
+    """
+    wanted = np.array([[label == name for label in labels] for name in truth], dtype=float).reshape(probabilities.shape)
+    return float(((probabilities - wanted) ** 2).sum(1).mean())
+
+
+def auc(probabilities: np.ndarray, truth: Sequence[str], labels: Sequence[str]) -> float | None:
+    """Mean one-against-the-rest area under the ROC curve over the labels that occur; None where no label can be told apart."""
+    from sklearn.metrics import roc_auc_score
+
+    found = np.array(truth, dtype=object)
+    areas = [float(roc_auc_score(found == label, probabilities[:, i])) for i, label in enumerate(labels)
+             if 0 < (found == label).sum() < len(found)]
+    return float(np.mean(areas)) if areas else None
+
+
+def rmse(scores: Sequence[float], truth: Sequence[float]) -> float:
+    """Root of the mean squared error, in the unit of the scores."""
+    return math.sqrt(float(np.mean((np.asarray(scores, float) - np.asarray(truth, float)) ** 2)))
+
+
+def mae(scores: Sequence[float], truth: Sequence[float]) -> float:
+    """Mean absolute error, in the unit of the scores."""
+    return float(np.mean(np.abs(np.asarray(scores, float) - np.asarray(truth, float))))
+
+
+def perplexity(log_likelihoods: Sequence[float], counts: Sequence[int]) -> float:
+    """exp of the mean negative log-likelihood a token; sums in nats and numbers of tokens, one of each a text."""
+    return math.exp(-sum(log_likelihoods) / sum(counts))
 
 
 def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
