@@ -16,7 +16,7 @@ from agent import schema
 from agent.errors import StoreError
 from agent.store import Store
 from tuning import runs
-from tuning.runs import Heartbeat, Run, claim, fence, fenced, finish, last_end, latest, release, renew, stage
+from tuning.runs import Heartbeat, Run, claim, fence, fenced, finish, last_end, latest, release, renew, stage, unfinished
 
 ROOT = Path(__file__).parent.parent
 LONG = 60.0
@@ -141,6 +141,14 @@ def test_a_window_left_behind_ends_as_failed_when_a_newer_one_begins(store: Stor
     found = {run.window: run for run in latest(store)}
     assert (found["monday"].status, found["tuesday"].status) == ("failed", "running")
     assert found["monday"].detail["words"] == "left unfinished; tuesday took its place"
+
+
+def test_a_run_left_behind_is_not_ended_by_a_window_that_is_done(store: Store) -> None:
+    finish(store, taken(store, "monday"), "nothing")
+    left = slept(store, "rows")
+    assert claim(store, "retrain shop", "monday", "bob") is None
+    found = unfinished(store, "retrain shop")
+    assert found is not None and (found.id, found.held) == (left.id, False)
 
 
 def test_a_run_in_which_every_process_dies_is_given_up(store: Store) -> None:

@@ -49,6 +49,11 @@ class Run:
     lease_until: str
     lease_s: float = LEASE_S
 
+    @property
+    def held(self) -> bool:
+        """Whether somebody's lease on it still lasts, as far as was read."""
+        return self.status == RUNNING and self.lease_until > _iso(datetime.now(UTC))
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -83,17 +88,17 @@ def claim(store: Store, job: str, window: str, holder: str, lease_s: float = LEA
         found = [dict(row) for row in at.execute(sa.select(runs).where(which)).mappings()]
         if any(row["status"] == RUNNING and row["lease_until"] > _iso(now) for row in found):
             return None
+        mine = next((row for row in found if row["window"] == window), None)
+        if mine and mine["status"] != RUNNING:
+            return None
         for row in found:
-            if row["window"] != window:
+            if row is not mine:
                 _end(at, row, f"left unfinished; {window} took its place", now)
         fresh = {"holder": holder, "lease_until": _iso(now + timedelta(seconds=lease_s)), "updated": _iso(now)}
-        mine = next((row for row in found if row["window"] == window), None)
         if mine is None:
             mine = {"id": uuid.uuid4().hex, "job": job, "window": window, "status": RUNNING, "token": 1, "stage": "",
                     "detail": detail or {}, "created": _iso(now), **fresh}
             at.execute(runs.insert().values(mine))
-        elif mine["status"] != RUNNING:
-            return None
         elif mine["token"] >= MOST_HOLDERS:
             _end(at, mine, f"given up: {MOST_HOLDERS} processes died in it, the last in stage {mine['stage'] or 'none'!r}", now)
             return None
@@ -139,8 +144,7 @@ def renew(store: Store, run: Run) -> bool:
 def holds(store: Store, run: Run) -> bool:
     """Whether the run is still ours; only `fence` says so for certain."""
     row = next(iter(_read(store, runs.c.id == run.id, 1)), None)
-    return (row is not None and row.status == RUNNING and row.token == run.token
-            and row.lease_until > _iso(datetime.now(UTC)))
+    return row is not None and row.held and row.token == run.token
 
 
 def stage(store: Store, run: Run, name: str, detail: dict[str, Any] | None = None) -> None:
@@ -174,6 +178,11 @@ def latest(store: Store, job: str | None = None, limit: int = 20) -> list[Run]:
 def last_end(store: Store, job: str) -> Run | None:
     """The job's newest run that came to an end."""
     return next(iter(_read(store, (runs.c.job == job) & (runs.c.status != RUNNING), 1)), None)
+
+
+def unfinished(store: Store, job: str) -> Run | None:
+    """The job's run that goes on, or that somebody left behind: `held` tells which."""
+    return next(iter(_read(store, (runs.c.job == job) & (runs.c.status == RUNNING), 1)), None)
 
 
 class Heartbeat:
