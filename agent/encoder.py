@@ -22,8 +22,7 @@ class Encoder:
         from tokenizers import Tokenizer
 
         config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
-        read = weights.read(base.path / "model.safetensors")
-        read = weights.merge(read, adapter) if adapter else read
+        read = weights.load(base.path / "model.safetensors", adapter)
         self._session = graphs.bert(read, config).session(threads)
         self._tokenizer = Tokenizer.from_file(str(base.path / "tokenizer.json"))
         self._tokenizer.no_padding()

@@ -29,7 +29,8 @@ class Router:
         self.threshold: float = table["oos_threshold"]
         self._temperature, self._oos = table["temperature"], np.array(table["oos_weights"])
         self._weight, self._bias = head["weight"], head["bias"]
-        self.encoder = Encoder(base, folder / "adapter", threads)
+        tuned = table.get("encoder", "tuned") == "tuned"  # else the head alone was
+        self.encoder = Encoder(base, folder / "adapter" if tuned else None, threads)
 
     def route(self, texts: Sequence[str]) -> list[Route]:
         """A Route for each text; `intent` is None where the out-of-scope score passes the threshold."""

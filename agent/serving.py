@@ -1,15 +1,19 @@
 """What answers: one bundle loaded with its router, generator and index. Immutable; a swap replaces it whole."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
 from agent import models, paths
+from agent.bundle import content_hash
 from agent.domain import Domain
 from agent.encoder import Encoder
 from agent.errors import BundleError
-from agent.models import BaseModel, Step
+from agent.models import BaseModel, Step, sha256
 from agent.registry import Bundle, Registry
 from agent.retrieve import Index
 from agent.router import Router
@@ -29,7 +33,26 @@ class Bases:
         return cls(models.ensure(settings.encoder, settings, watch), models.ensure(settings.generator, settings, watch))
 
 
-@dataclass(frozen=True, slots=True)
+class InFlight:
+    """How many turns run just now; any thread may count."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """One more while the block runs."""
+        with self._lock:
+            self.count += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.count -= 1
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Serving:
     """A loaded bundle; a running turn keeps its own."""
 
@@ -38,11 +61,16 @@ class Serving:
     generator: Any
     """Anything with `stream(messages, max_tokens)`, see agent.generators."""
     index: Index
+    turns: InFlight = field(default_factory=InFlight, repr=False)
+    """Those that it answers just now: a serving that was replaced is drained when there are none."""
 
     @classmethod
     def load(cls, domain: Domain, settings: Settings, bases: Bases, version: str = "champion",
-             generator: Any | None = None) -> "Serving":
-        """Verify the bundle, then load it; `generator` replaces the local one."""
+             generator: Any | None = None, index: Index | None = None) -> "Serving":
+        """Verify the bundle, then load it; `generator` replaces the local one, `index` is the domain's if it is there already.
+
+        A part that equals one in memory is shared with it.
+        """
         from agent.generators.local import LocalGenerator
 
         bundle = Registry(domain, settings.home).get(version)
@@ -50,22 +78,49 @@ class Serving:
         bundle.check_fits(domain, bases.encoder, bases.generator)
         if not (routes := bundle.part("router")):
             raise BundleError(f"Bundle {bundle.name} has no router; run `retune train {domain.name}`.")
-        router = Router(routes, bases.encoder, settings.cores)
-        # vectors of articles outlive a bundle, so they come from the plain encoder
-        plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
-        index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
+        router = _share(("router", bases.encoder, _part_hash(bundle, "router"), settings.cores),
+                        lambda: Router(routes, bases.encoder, settings.cores))
+        if index is None:  # vectors of articles outlive a bundle, so they come from the plain encoder
+            plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
+            index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
         adapter = bundle.part("generator")
-        weights = bundle.manifest["files"]["generator/adapter_model.safetensors"] if adapter else None
-        generator = generator or _share(("generator", bases.generator, weights, settings.engine, settings.cores),
-                                        lambda: LocalGenerator(bases.generator, adapter, settings))
+        generator = generator or _share(("generator", bases.generator, _part_hash(bundle, "generator"), settings.engine,
+                                         settings.cores), lambda: LocalGenerator(bases.generator, adapter, settings))
         return cls(bundle, router, generator, index)
+
+    def warm(self) -> None:
+        """Wait until every model is loaded and has run once, so that the first turn does not; raises what loading raised."""
+        self.router.route([self.bundle.domain])
+        getattr(self.generator, "decoder", None)  # the local one loads in a thread of its own
+
+    def fingerprint(self) -> str:
+        """sha256 over the files that it was loaded from, as they are on the disk now; `bundle.hash` if nothing touched them."""
+        return content_hash({file: sha256(self.bundle.path / file) for file in self.bundle.manifest["files"]})
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A bundle on trial beside the champion: it answers a share of the sessions, or only watches them (`shadow`)."""
+
+    serving: Serving
+    share: float
+    shadow: bool = False
+
+    def takes(self, session: str) -> bool:
+        """Whether a session is among the share: the same in every process and for the trial's whole life."""
+        drawn = hashlib.sha256(f"{self.serving.bundle.name}\0{session}".encode()).digest()
+        return int.from_bytes(drawn[:8], "big") / 2**64 < self.share
+
+
+def _part_hash(bundle: Bundle, part: str) -> str:
+    return content_hash({file: digest for file, digest in bundle.manifest["files"].items() if file.startswith(f"{part}/")})
 
 
 _shared: WeakValueDictionary[Any, Any] = WeakValueDictionary()
 
 
 def _share(key: Any, make: Callable[[], Any]) -> Any:
-    """One copy in memory of what several domains have in common, for as long as one of them uses it."""
+    """One copy in memory of what several domains or bundles have in common, for as long as one of them uses it."""
     found = _shared.get(key)
     if found is None:
         found = _shared[key] = make()

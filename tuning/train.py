@@ -19,13 +19,13 @@ from agent.serving import Bases
 from agent.settings import Settings
 from tuning import dataset, train_generator, train_router
 from tuning.recipe import Recipe
-from tuning.steps import TrainStep
+from tuning.steps import Note, TrainStep
 
 PARTS = ("router", "generator")
 
 
 def train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: Bases, *, parts: tuple[str, ...] = PARTS,
-          starter: bool = False) -> Iterator[TrainStep | Bundle]:
+          starter: bool = False) -> Iterator[TrainStep | Note | Bundle]:
     """Yields TrainSteps, and a published Bundle for each domain; several domains share one generator adapter.
 
     A part that is not trained is taken from the champion. `starter`: publish to each domain's own `models/` folder.
@@ -44,10 +44,10 @@ def train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: 
     shutil.rmtree(scratch)
 
 
-def _watch(steps: Iterable[TrainStep], losses: dict[str, float]) -> Iterator[TrainStep]:
+def _watch(steps: Iterable[TrainStep | Note], losses: dict[str, float]) -> Iterator[TrainStep | Note]:
     """Pass the steps on and remember the best held-out loss of each stage."""
     for step in steps:
-        if step.held_out is not None:
+        if isinstance(step, TrainStep) and step.held_out is not None:
             losses[step.stage] = min(step.held_out, losses.get(step.stage, step.held_out))
         yield step
 

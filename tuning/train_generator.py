@@ -1,13 +1,12 @@
-"""Supervised tuning of the generator's LoRA adapter on grounded rows.
+"""Supervised tuning of the generator on grounded rows.
 
 Rows that share facts lie side by side in one sequence: the common prefix is computed once, and an attention mask lets
 each row see the prefix and itself alone, which gives the same loss as one sequence a row (see the test). The head runs
 on answer tokens only.
 """
 
-import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from agent import prompt
 from agent.domain import Domain
 from agent.errors import DataError
 from agent.models import BaseModel
+from tuning import losses, methods, trainer
 from tuning.dataset import Example, Group, Search, make_groups, split_examples
 from tuning.recipe import GeneratorRecipe
-from tuning.steps import TrainStep, device_of, save_adapter
-
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+from tuning.steps import Note, TrainStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +88,22 @@ def collate(batch: Sequence[Sequenced], pad: int) -> dict[str, Any]:
             "rows": rows, "columns": columns, "targets": targets}
 
 
-def loss_of(model: Any, batch: dict[str, Any]) -> Any:
-    """Mean cross-entropy of the answer tokens; the head sees those positions only."""
+def logits_of(model: Any, batch: dict[str, Any]) -> Any:
+    """[targets, vocabulary]; the head sees the positions that foretell answer tokens only."""
     import torch
 
-    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = causal_lm.model(input_ids=batch["input_ids"], position_ids=batch["position_ids"],
-                             attention_mask=batch["attention_mask"], use_cache=False).last_hidden_state
-    logits = causal_lm.lm_head(hidden[batch["rows"], batch["columns"]])
-    return torch.nn.functional.cross_entropy(logits.float(), batch["targets"])
+    causal_lm, places, sees = methods.base_of(model), batch["position_ids"], batch["attention_mask"]
+    if (prefix := methods.prefix_of(model, len(sees))) is not None:  # comes before everything and is seen by all
+        length = prefix.get_seq_length()
+        places, sees = places + length, torch.nn.functional.pad(sees, (length, 0), value=True)
+    hidden = causal_lm.model(input_ids=batch["input_ids"], position_ids=places, attention_mask=sees, past_key_values=prefix,
+                             use_cache=prefix is not None).last_hidden_state
+    return causal_lm.lm_head(hidden[batch["rows"], batch["columns"]])
+
+
+def loss_of(model: Any, batch: dict[str, Any]) -> Any:
+    """Mean cross-entropy of the answer tokens."""
+    return losses.mean_loss(logits_of(model, batch), batch["targets"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +115,22 @@ class Source:
     search: Search
 
 
-def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, seed: int, out: Path,
-          threads: int) -> Iterator[TrainStep]:
-    """Train and write a PEFT adapter folder to `out`; yields steps. The best epoch by held-out loss is kept.
+def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, seed: int, out: Path, threads: int,
+          state: Path | None = None, curves: Path | None = None) -> Iterator[TrainStep | Note]:
+    """Train and write what was tuned to the folder `out`; yields steps, first a Note if vLLM cannot take it as it is.
 
-    Several sources train one adapter: reading is the same skill in every domain.
+    Several sources train one adapter: reading is the same skill in every domain. The best epoch by held-out loss is kept.
+    state: a folder for the trainer's states; after a kill the same call goes on from the last. curves: one for TensorBoard.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    device = device_of(torch)
+    plain, sentence = methods.servable(recipe.method)
+    if not plain or recipe.method == "adalora":
+        yield Note(sentence)
     tokenizer = AutoTokenizer.from_pretrained(base.path)
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).to(device)
-    model = get_peft_model(model, LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0, bias="none",
-                                             target_modules=TARGETS, task_type="CAUSAL_LM",
-                                             layers_to_transform=list(range(recipe.frozen_layers, model.config.num_hidden_layers))))
     fit, kept = [], []
     for source in sources:
         train_rows, held_rows = split_examples(source.examples, recipe.held_out, seed)
@@ -138,7 +141,7 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
         fit.append(replace(source, examples=train_rows))
         kept.append(replace(source, examples=held_rows))
 
-    def batches(part: Sequence[Source], groups_seed: int, whole: float = 1.0) -> list[dict[str, Any]]:
+    def batches(part: Sequence[Source], groups_seed: int, whole: float = 1.0) -> list[list[Sequenced]]:
         drawn = random.Random(groups_seed)
 
         def until(example: Example) -> int | None:  # which passage to tell is chosen in an answer's first words
@@ -150,47 +153,46 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
         encoded.sort(key=lambda item: len(item.ids))  # like lengths together: little padding
         made = [encoded[i:i + recipe.batch] for i in range(0, len(encoded), recipe.batch)]
         random.Random(groups_seed).shuffle(made)
-        return [collate(items, tokenizer.pad_token_id) for items in made]
+        return made
 
     held = batches(kept, seed)
-    plan = [batches(fit, seed + epoch, recipe.whole_answers) for epoch in range(recipe.epochs)]
-    total = sum(map(len, plan))
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, total, recipe.warmup))
-    best, worse, done = math.inf, 0, 0
-    for epoch, part in enumerate(plan):
-        model.train()
-        for batch in part:
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = loss_of(model, {key: value.to(device) for key, value in batch.items()})
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimiser.step()
-            rate.step()
-            optimiser.zero_grad(set_to_none=True)
-            done += 1
-            yield TrainStep("generator", epoch, done, total, float(loss.detach()))
-        held_loss = _held_out(model, held, device)
-        yield TrainStep("generator", epoch, done, total, float(loss.detach()), held_loss)
-        if held_loss < best:
-            best, worse = held_loss, 0
-            save_adapter(model, out)
-        elif (worse := worse + 1) > recipe.patience:
-            return
+    epochs = [batches(fit, seed + epoch, recipe.whole_answers) for epoch in range(recipe.epochs)]
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+    tuned = methods.apply(model, recipe, "generator", trainer.steps_of(epochs, recipe))
+    groups = [{"params": [value for value in tuned.parameters() if value.requires_grad], "lr": recipe.learning_rate}]
+
+    def tensors(batch: Sequence[Sequenced]) -> dict[str, Any]:
+        return collate(batch, tokenizer.pad_token_id)
+
+    yield from trainer.run(trainer.Job("generator", _net(tuned, recipe), tuned, groups, epochs, tensors,
+                                       lambda: _held_out(tuned, map(tensors, held)), recipe, seed, threads, state, curves))
+    methods.save(tuned, recipe, base.path / "model.safetensors", out)
 
 
-def _cosine(step: int, total: int, warmup: float) -> float:
-    ramp = max(1, round(warmup * total))
-    if step < ramp:
-        return (step + 1) / ramp
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, total - ramp)))
+def _net(model: Any, recipe: GeneratorRecipe) -> Any:
+    """A module whose forward gives the loss of a batch."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, **batch: Any) -> Any:
+            loss = losses.mean_loss(logits_of(self.model, batch), batch["targets"], loss=recipe.loss,
+                                    gamma=recipe.focal_gamma, smoothing=recipe.label_smoothing)
+            return loss + methods.penalty(self.model)
+
+    return Net()
 
 
-def _held_out(model: Any, batches: Sequence[dict[str, Any]], device: str) -> float:
+def _held_out(model: Any, batches: Iterable[dict[str, Any]]) -> float:
     import torch
 
     model.eval()
-    with torch.inference_mode():
-        losses = [(float(loss_of(model, {k: v.to(device) for k, v in b.items()})), len(b["targets"])) for b in batches]
-    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    total = count = 0
+    with torch.no_grad():
+        for batch in batches:
+            batch = {key: value.to(model.device) for key, value in batch.items()}
+            total, count = total + float(loss_of(model, batch)) * len(batch["targets"]), count + len(batch["targets"])
+    return total / count

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from agent import graphs
+from agent import graphs, weights
 from agent.errors import EngineError
 from agent.generators.tokens import Tokens
 from agent.models import BaseModel
@@ -34,7 +34,7 @@ class LocalGenerator:
     """
 
     def __init__(self, base: BaseModel, adapter: Path | None, settings: Settings) -> None:
-        self.engine = choose_engine(base, settings)
+        self.engine = choose_engine(base, settings, adapter)
         self.tokens = Tokens(base.path)
         self._lock = threading.Lock()
         loader = ThreadPoolExecutor(1, thread_name_prefix="load-generator")
@@ -87,13 +87,14 @@ class LocalGenerator:
                     yield piece
 
 
-def choose_engine(base: BaseModel, settings: Settings) -> str:
-    """onnx where it is installed and covers the base, else transformers; an explicit setting wins."""
+def choose_engine(base: BaseModel, settings: Settings, adapter: Path | None = None) -> str:
+    """onnx where it is installed and covers the base and what was tuned, else transformers; an explicit setting wins."""
     if settings.engine != "auto":
         return settings.engine
     config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
     installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx"))
-    return "onnx" if installed and graphs.can_decode(config) else "transformers"
+    merges = adapter is None or weights.method(adapter) != "prefix_tuning"
+    return "onnx" if installed and merges and graphs.can_decode(config) else "transformers"
 
 
 def make_decoder(engine: str, base: BaseModel, adapter: Path | None, threads: int) -> Decoder:

@@ -22,8 +22,7 @@ class OnnxDecoder:
         import onnxruntime
 
         config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
-        read = weights.read(base.path / "model.safetensors")
-        read = weights.merge(read, adapter) if adapter else read
+        read = weights.load(base.path / "model.safetensors", adapter)
         self._session = graphs.llama(read, config).session(threads)
         self.capacity = graphs.MAX_POSITIONS
         shape = (1, config["num_key_value_heads"], self.capacity,

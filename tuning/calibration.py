@@ -1,0 +1,55 @@
+"""How sure a router may be: temperature, out-of-scope score and threshold, fitted on held-out rows; and its folder.
+
+Knows logits and labels, nothing about encoders.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.router import oos_features, softmax
+from tuning.dataset import OOS
+
+
+def calibrate(labels: Sequence[str], logits: np.ndarray, truth: Sequence[str], coverage: float) -> dict[str, Any]:
+    """The table of router.json from held-out logits [n, labels + 1], the last column out of scope, and their intents.
+
+    coverage: share of in-scope rows that the threshold lets through.
+    """
+    inside = np.array([intent != OOS for intent in truth])
+    index = np.array([labels.index(intent) if intent != OOS else -1 for intent in truth])
+    temperature = _fit_temperature(logits[inside][:, :-1], index[inside])
+    features = oos_features(logits, temperature)
+    weights = _fit_oos(features, ~inside)
+    probability = 1 / (1 + np.exp(-(features @ weights[:-1] + weights[-1])))
+    return {"labels": list(labels), "temperature": temperature, "oos_weights": weights.tolist(),
+            "oos_threshold": float(np.quantile(probability[inside], coverage)), "held_out_rows": len(truth)}
+
+
+def write_router(out: Path, table: dict[str, Any], weight: np.ndarray, bias: np.ndarray) -> None:
+    """head.safetensors, weight [labels + 1, hidden] for vectors of length 1 and bias [labels + 1], and router.json."""
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.ascontiguousarray(weight, np.float32), "bias": np.ascontiguousarray(bias, np.float32)},
+              out / "head.safetensors")
+    (out / "router.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def _fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
+    """The one temperature with the least negative log-likelihood on rows that were not trained on."""
+    grid = np.exp(np.linspace(np.log(0.2), np.log(8.0), 200))
+    losses = [-np.log(softmax(logits / t)[np.arange(len(target)), target] + 1e-12).mean() for t in grid]
+    return float(grid[int(np.argmin(losses))])
+
+
+def _fit_oos(features: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Logistic weights and bias over the features; without out-of-scope rows: minus the largest logit, as it is."""
+    if not outside.any():
+        return np.array([1.0, *[0.0] * (features.shape[1] - 1), 0.0])
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000).fit(features, outside)
+    return np.array([*fitted.coef_[0], fitted.intercept_[0]])
