@@ -2,18 +2,23 @@
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from agent import paths, redflags, slots, teaching
 from agent.domain import Domain
+from agent.follow import Follower, memory_for
 from agent.models import Step
 from agent.redact import Redactor
-from agent.serving import Bases, Serving
+from agent.serving import Bases, Serving, Trial
 from agent.settings import Settings
+from agent.shadow import Shadow
 from agent.store import Store
 from agent.turn import RunningTurn
 from agent.types import Done, Event
@@ -33,41 +38,63 @@ class Agent:
     redactors: dict[str, Redactor]
     tool_state: Path
     """Where the tools keep their databases."""
+    trial: Trial | None = None
+    """The bundle that some sessions get, or that watches them."""
+    follower: Follower | None = None
+    """What keeps `serving` and `trial` as the registry says; None: they stay as they are."""
+    notices: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    """What the follower did or could not do, a sentence each, oldest first."""
+    on_notice: Callable[[str], None] = lambda said: None
+    shadow: Shadow | None = None
 
     @classmethod
     def load(cls, domain: str | Path, *, generator: Any | None = None, version: str = "champion",
              now: Callable[[], datetime] = lambda: datetime.now(UTC), watch: Callable[[Step], None] = lambda step: None,
-             **settings: Any) -> Self:
+             follow: bool = False, on_notice: Callable[[str], None] = lambda said: None, **settings: Any) -> Self:
         """Load a domain by name or folder with its champion bundle; fetches base models at the first start.
 
-        `generator` replaces the local one, `settings` are those of Settings. Raises RetuneError with the next step.
+        `generator` replaces the local one, `settings` are those of Settings. With `follow` the agent goes over to what is
+        promoted, rolled back or put on trial later, by any process, unless a `version` was asked for; `on_notice` hears of
+        it. Raises RetuneError with the next step.
         """
         known = Settings.load(**settings)
         loaded = Domain.load(domain)
         store = Store(known.database_url)
         store.open()
-        serving = Serving.load(loaded, known, Bases.ensure(known, watch), version, generator)
+        bases = Bases.ensure(known, watch)
+        serving = Serving.load(loaded, known, bases, version, generator)
         flags_file = loaded.folder / "redflags.toml"
         kinds = {kind for intent in loaded.intents.values() for _, kind in intent.slots if kind.startswith("name:")}
         tables = {kind.partition(":")[2]: slots.NameTable.load(loaded.folder / "data" / f"{kind.partition(':')[2]}.csv")
                   for kind in kinds}
-        return cls(loaded, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
-                   tables, now, {}, paths.tool_state(known.home, loaded.name))
+        agent = cls(loaded, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
+                    tables, now, {}, paths.tool_state(known.home, loaded.name), on_notice=on_notice)
+        if follow and version == "champion":
+            beside = partial(Serving.load, loaded, known, bases, generator=generator, index=serving.index)
+            agent.follower = Follower(agent, beside, room=memory_for(bases))
+            agent.follower.start()
+        return agent
 
     async def stream(self, text: str, session: str | None = None, author: str = "") -> AsyncIterator[Event]:
         """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk.
 
         `author`: who writes, where that is known; the session keeps the first name that it hears.
         """
-        run = RunningTurn(self, self.serving, text, session or uuid.uuid4().hex, author)
-        async for event in run.events():
-            yield event
+        session = session or uuid.uuid4().hex
+        serving = self.serving_for(session)
+        with serving.turns.one():
+            async with aclosing(RunningTurn(self, serving, text, session, author).events()) as events:
+                async for event in events:
+                    if isinstance(event, Done):
+                        self._shadow(event)
+                    yield event
 
     async def ask(self, text: str, session: str | None = None, author: str = "") -> Done:
         """The whole turn at once."""
-        async for event in self.stream(text, session, author):
-            if isinstance(event, Done):
-                return event
+        async with aclosing(self.stream(text, session, author)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    return event
         raise AssertionError("a turn ends with Done or raises")
 
     def ask_sync(self, text: str, session: str | None = None, author: str = "") -> Done:
@@ -82,6 +109,26 @@ class Agent:
         teaching.teach(self.store, turn_id, kind, author, value, domain=self.domain.name, intents=self.domain.intents,
                        redactors=self.redactors)
 
+    def serving_for(self, session: str) -> Serving:
+        """The champion, or the canary for the sessions that fall to it."""
+        trial = self.trial
+        return trial.serving if trial and not trial.shadow and trial.takes(session) else self.serving
+
+    def notice(self, said: str) -> None:
+        """Keep a sentence about what serves, and tell whoever listens."""
+        self.notices.append(said)
+        self.on_notice(said)
+
+    def _shadow(self, done: Done) -> None:
+        trial = self.trial
+        if trial and trial.shadow and trial.takes(done.turn.session):
+            self.shadow = self.shadow or Shadow(paths.shadow(self.settings.home, self.domain.name))
+            self.shadow.watch(trial.serving, done.turn)
+
     def close(self) -> None:
-        """Release the store."""
+        """Stop following, write what is still to be written, release the store."""
+        if self.follower:
+            self.follower.stop()
+        if self.shadow:
+            self.shadow.close()
         self.store.close()

@@ -46,3 +46,8 @@ def tool_state(home: Path, domain: str) -> Path:
 def training(home: Path) -> Path:
     """Unfinished training runs."""
     return home / "training"
+
+
+def shadow(home: Path, domain: str) -> Path:
+    """What a bundle in shadow thought of the messages that the champion answered, as JSON lines."""
+    return home / "shadow" / f"{domain}.jsonl"
