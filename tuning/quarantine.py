@@ -125,7 +125,7 @@ def bursts(rows: Sequence[Row], caution: Caution) -> list[Row]:
             beside[i].add(j)
             beside[j].add(i)
         for i, others in beside.items():
-            close = [group[j] for j in (i, *others) if abs(_at(group[j]) - _at(group[i])) <= timedelta(days=1)]
+            close = [group[j] for j in (i, *others) if timedelta() <= _at(group[j]) - _at(group[i]) <= timedelta(days=1)]
             if len(close) >= caution.burst and len({row.author for row in close}) <= caution.few:
                 found |= {row.id: row for row in close}
     return list(found.values())
