@@ -216,6 +216,37 @@ def test_a_judgement_that_came_too_late_changes_nothing(store: Store, registry: 
     assert registry.aliases() == {"champion": 3, "previous": 2}
 
 
+def test_a_better_bundle_gets_a_trial_but_none_again_after_thumbs_ended_it(store: Store, registry: Registry) -> None:
+    challenge = watch.on_trial(store, 0.2, "test")
+    challenge(registry, registry.get("3"))
+    assert registry.canary() is not None and registry.aliases()["champion"] == 2
+    act(watch.Judgement("stop_canary", "the trial ended", "shop@0003"), registry, store, "test")
+    challenge(registry, registry.get("3"))
+    assert registry.canary() is None
+    challenge(registry, registry.get("1"))
+    assert registry.canary() is not None
+
+
+def test_no_retraining_begins_while_a_canary_is_on_trial(store: Store, registry: Registry, home: Path) -> None:
+    done = []
+
+    def ticked(**more) -> int:
+        class Rows:
+            router, generator, hash = (), (), "h"
+
+        def job(run: runs.Run) -> Outcome:
+            done.append(run)
+            return Outcome("nothing")
+
+        plan, settings = Plan("shop", rows=0, drift=False), Settings.load(home=home)
+        return len(tick(registry.domain, store, settings, START, job, plan, Rows, **more))
+
+    registry.set_canary(3, 0.2, "trial", "test")
+    assert ticked() == 0
+    registry.set_canary(None, 0.0, "over", "test")
+    assert ticked() == 1 == len(done)
+
+
 def test_a_canary_is_promoted_or_stopped_as_judged(store: Store, registry: Registry) -> None:
     registry.set_canary(3, 0.2, "trial", "test")
     rate(store, "shop@0003", 60, 0.9)

@@ -180,6 +180,11 @@ def last_end(store: Store, job: str) -> Run | None:
     return next(iter(_read(store, (runs.c.job == job) & (runs.c.status != RUNNING), 1)), None)
 
 
+def ended(store: Store, job: str, window: str) -> bool:
+    """Whether the job was done in this window, however it ended."""
+    return bool(_read(store, (runs.c.job == job) & (runs.c.window == window) & (runs.c.status != RUNNING), 1))
+
+
 def unfinished(store: Store, job: str) -> Run | None:
     """The job's run that goes on, or that somebody left behind: `held` tells which."""
     return next(iter(_read(store, (runs.c.job == job) & (runs.c.status == RUNNING), 1)), None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 from agent.domain import Domain
 from agent.errors import BundleError, RetuneError, StoreError
@@ -26,25 +26,7 @@ from tuning.triggers import Gather
 EVERY_S = 60.0  # between two looks at rows, drift and thumbs
 BY = "retune tick"
 log = logging.getLogger(__name__)
-
-
-class Ended(Protocol):
-    """How a job ended; `tuning.runs.Outcome` is one."""
-
-    @property
-    def status(self) -> str:
-        """promoted, refused, abstained, nothing or failed."""
-
-    @property
-    def words(self) -> str:
-        """Why, for a person."""
-
-    @property
-    def bundle(self) -> str | None:
-        """What was made."""
-
-
-Job = Callable[[Run], Ended]
+Job = Callable[[Run], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +37,7 @@ class Result:
     window: str
     why: str
     """What made it due."""
-    outcome: Ended
+    outcome: Outcome
 
     def table(self) -> dict[str, Any]:
         """As plain data."""
@@ -122,9 +104,8 @@ def _worth_a_look(plan: Plan, domain: Domain, store: Store, seen: dict[str, str]
     return replace(plan, rows=0) if count < plan.rows or stamp == old else plan
 
 
-def _run(store: Store, run: Run, job: Job, gathered: Gather, idle: Callable[[], str]) -> Ended:
+def _run(store: Store, run: Run, job: Job, gathered: Gather, idle: Callable[[], str]) -> Outcome:
     """Run the job under a heartbeat and write down how it ended."""
-    outcome: Ended
     found: dict[str, Any] = {}
     with Heartbeat(store, run):
         try:

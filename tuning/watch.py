@@ -4,7 +4,7 @@ Reads thumbs and judges; `act` alone changes an alias, once for each judgement. 
 another, so a session is one observation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,6 +69,24 @@ def act(judgement: Judgement, registry: Registry, store: Store, by: str) -> tupl
         outcome = Outcome("failed", str(error), judgement.bundle)
     runs.finish(store, run, outcome.status, {"words": outcome.words, "bundle": outcome.bundle})
     return run, outcome
+
+
+def on_trial(store: Store, share: float, by: str) -> Callable[[Registry, Bundle], None]:
+    """What `loop.retrain` does with a better bundle in place of promoting it: it gets that share of the sessions first.
+
+    Not again if its trial was stopped before: the rows that made it may be the same as then.
+    """
+
+    def challenge(registry: Registry, bundle: Bundle) -> None:
+        if not was_stopped(store, registry, bundle.name):
+            registry.set_canary(bundle.version, share, f"better on held-out rows; {share:.0%} of the sessions first", by)
+
+    return challenge
+
+
+def was_stopped(store: Store, registry: Registry, bundle: str) -> bool:
+    """Whether thumbs ended this bundle's trial."""
+    return runs.ended(store, job(registry), f"stop_canary {bundle}")
 
 
 def job(registry: Registry) -> str:

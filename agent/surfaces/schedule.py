@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +13,11 @@ import typer
 from agent.surfaces.options import Home, Json, show
 
 if TYPE_CHECKING:
+    from agent.domain import Domain
     from agent.settings import Settings
     from agent.store import Store
     from tuning.plan import Plan
+    from tuning.runs import Outcome
     from tuning.schedule import Result
 
 app = typer.Typer()
@@ -124,7 +126,7 @@ def _tick(plan: "Plan", settings: "Settings", store: "Store", now: datetime, sto
     from agent.domain import Domain
     from agent.serving import Bases
     from agent.surfaces.progress import TrainPrinter
-    from tuning import recipe, schedule
+    from tuning import recipe, schedule, watch
     from tuning import runs as room
 
     domain, recipe_read = Domain.load(plan.domain), recipe.load(plan.recipe)
@@ -134,26 +136,36 @@ def _tick(plan: "Plan", settings: "Settings", store: "Store", now: datetime, sto
 
         return loop.gather(domain, store, Bases.ensure(settings), settings)
 
-    def job(run: room.Run) -> schedule.Ended:
+    def job(run: room.Run) -> room.Outcome:
         from tuning import loop
 
         schedule.step_back(plan.nice)
-        trial = {"canary": plan.canary_share} if plan.canary_share else {}
         printer, stage = TrainPrinter(), ""
-        # The fence's transaction stays open from just before the switch until the outcome is here: nobody takes over between.
-        with ExitStack() as held:
-            for step in loop.retrain(domain, settings, recipe_read, Bases.ensure(settings), store, by=schedule.BY,
-                                     fence=lambda: held.enter_context(room.fenced(store, run)), **trial):
-                if isinstance(step, loop.Outcome):
-                    return step
-                if stop.is_set():
-                    sys.exit(0)
-                if (now_at := getattr(step, "stage", stage)) != stage:
-                    room.stage(store, run, stage := now_at)
-                printer.show(step)
+        challenge = watch.on_trial(store, plan.canary_share, schedule.BY) if plan.canary_share else None
+        for step in loop.retrain(domain, settings, recipe_read, Bases.ensure(settings), store, by=schedule.BY,
+                                 fence=lambda: room.fenced(store, run), challenge=challenge):
+            if isinstance(step, room.Outcome):
+                return _on_trial(step, domain, settings, plan) if challenge else step
+            if stop.is_set():
+                sys.exit(0)
+            if (begun := getattr(step, "stage", stage)) != stage:
+                room.stage(store, run, stage := begun)
+            printer.show(step)
         raise AssertionError("a retraining ends with an outcome")
 
     return schedule.tick(domain, store, settings, now, job, plan, gather, asked=ask, seen=seen)
+
+
+def _on_trial(outcome: "Outcome", domain: "Domain", settings: "Settings", plan: "Plan") -> "Outcome":
+    """As it is where the better bundle got its share of the sessions in place of the alias."""
+    from agent.registry import Registry
+
+    if outcome.status != "promoted" or not outcome.bundle:
+        return outcome
+    registry = Registry(domain, settings.home)
+    if (canary := registry.canary()) and canary.version == registry.get(outcome.bundle).version:
+        return replace(outcome, words=f"on trial with {plan.canary_share:.0%} of the sessions: {outcome.words}")
+    return replace(outcome, status="refused", words="it is better on held-out rows, but people's thumbs ended its trial before")
 
 
 def _line(result: "Result") -> str:
