@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain import Domain
-from agent.errors import DataError, SettingsError
+from agent.errors import DataError
 from agent.registry import Registry
 from agent.settings import Settings
 from agent.store import Store
@@ -137,13 +137,6 @@ def test_a_time_counts_from_its_very_minute(at) -> None:
 def test_cron_times_are_those_of_the_time_zone_that_was_said(at) -> None:
     at(datetime(2026, 5, 4, 1, 30, tzinfo=UTC), Plan("shop", timezone="Europe/Berlin", rows=0, drift=False))
     assert at.done == ["cron 2026-05-04 03:00 Europe/Berlin"]
-
-
-@pytest.mark.parametrize("night", [datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 10, 24, 12, tzinfo=UTC)])
-def test_a_night_in_which_the_clocks_change_has_one_window(night: datetime) -> None:
-    plan = Plan("shop", cron="30 2 * * *", timezone="Europe/Berlin")
-    windows = {plan.before(night + timedelta(minutes=10 * step)) for step in range(144)}
-    assert len(windows) == 2  # the day before, and this night
 
 
 def test_the_clock_alone_does_nothing_with_the_very_rows_that_were_refused(at) -> None:
@@ -338,59 +331,6 @@ def test_tick_prints_what_it_did_as_json_and_ends_well_when_nothing_is_due(domai
     run = retune("tick", "--json", home=home)
     out, err = run.communicate(timeout=60)
     assert (out.strip(), err, run.returncode) == ("[]", "", 0)
-
-
-# ---- schedule.toml
-
-def written(home: Path, text: str) -> Path:
-    (home / plans.FILE).write_text(text, encoding="utf-8")
-    return home / plans.FILE
-
-
-def test_the_example_is_the_defaults_and_is_not_written_twice(home: Path) -> None:
-    plans.write_example(home, "finance")
-    assert plans.load(home) == {"finance": Plan("finance")}
-    with pytest.raises(SettingsError, match="is there already; edit it"):
-        plans.write_example(home, "finance")
-
-
-def test_a_domain_may_be_a_folder(home: Path) -> None:
-    plans.write_example(home, "./my shop")
-    assert list(plans.load(home)) == ["./my shop"]
-
-
-def test_without_a_schedule_one_is_told_how_to_write_one(home: Path) -> None:
-    with pytest.raises(SettingsError, match="write one with `retune schedule --init`"):
-        plans.load(home)
-
-
-@pytest.mark.parametrize(("line", "said"), [
-    ("hour = 3", "there is no key 'hour'; known keys: cron, timezone, rows"),
-    ("rows = '50'", "rows is '50'; it must be a whole number"),
-    ("rows = -1", "rows is -1; it must be at least 0"),
-    ("rows = true", "rows is True; it must be a whole number"),
-    ("drift = 1", "drift is 1; it must be true or false"),
-    ("canary_share = 0.9", "canary_share is 0.9; it must be from 0 to 0.5"),
-    ("canary_hours = nan", "canary_hours is nan; it must be at least 0"),
-    ("cron = '0 25 * * *'", "cron is '0 25 * * *'"),
-    ("cron = '0 0 30 2 *'", "cron is '0 0 30 2 *'"),
-    ("cron = '* * * * * *'", "it must be minute, hour, day, month and weekday"),
-    ("cron = 'H H * * *'", "cron is 'H H * * *'"),
-    ("timezone = 'Mars/Olympus'", "there is no timezone 'Mars/Olympus'"),
-    ("timezone = '../etc/passwd'", "there is no timezone"),
-])
-def test_a_mistake_in_the_schedule_names_file_table_key_and_remedy(home: Path, line: str, said: str) -> None:
-    file = written(home, f"[finance]\n{line}\n")
-    with pytest.raises(SettingsError) as caught:
-        plans.load(home)
-    assert str(caught.value).startswith(f"{file}, [finance]: ") and said in str(caught.value)
-
-
-@pytest.mark.parametrize(("text", "said"), [("rows = 5", "stands outside of a domain's table"), ("[a", "is not valid TOML")])
-def test_a_schedule_that_is_none_is_refused(home: Path, text: str, said: str) -> None:
-    written(home, text)
-    with pytest.raises(SettingsError, match=said):
-        plans.load(home)
 
 
 def test_stepping_back_is_to_a_place_not_by_a_step() -> None:
