@@ -1,5 +1,6 @@
 """What is due is done once, whoever ticks and however often; what was missed is made up for once."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from agent.domain import Domain
 from agent.errors import DataError
 from agent.registry import Registry
 from agent.settings import Settings
 from agent.store import Store
+from agent.surfaces.schedule import app
 from agent.types import Route, Turn
 from tuning import plan as plans
 from tuning import runs, schedule
@@ -155,6 +158,7 @@ from datetime import UTC, datetime
 from agent.domain import Domain
 from agent.settings import Settings
 from agent.store import Store
+from agent.surfaces.schedule import app
 from tuning.plan import Plan
 from tuning.runs import Outcome
 from tuning.schedule import tick
@@ -338,3 +342,20 @@ def test_stepping_back_is_to_a_place_not_by_a_step() -> None:
     now = os.nice(0)
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert int(found) == max(15, now) and schedule.EVERY_S == 60
+
+
+def test_runs_are_listed_newest_first_with_why_and_how_they_ended(at, domain: Domain) -> None:
+    at()
+    at(plan=ROWS_ALONE, asked="asked for by ann")
+    shown = CliRunner().invoke(app, ["runs", str(domain.folder), "--json"])
+    assert [(row["why"], row["status"], row["words"]) for row in json.loads(shown.stdout)] == [
+        ("asked for by ann", "refused", "no better"), ("it is due by the clock (0 3 * * *, UTC)", "refused", "no better")]
+    assert CliRunner().invoke(app, ["runs"]).stdout.count("no better") == 2
+
+
+def test_a_domain_that_cannot_be_read_is_a_failed_result_and_holds_up_no_other(domain: Domain, home: Path) -> None:
+    (home / plans.FILE).write_text(f"[nowhere]\n['{domain.folder}']\nrecipe = 'nowhere'\n", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["tick", "--json"])
+    told = json.loads(shown.stdout)
+    assert (shown.exit_code, [row["status"] for row in told]) == (1, ["failed"] * 2)
+    assert told[0]["words"].startswith("There is no domain 'nowhere'") and "recipe" in told[1]["words"]
