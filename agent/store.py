@@ -6,7 +6,7 @@ other queries over `turns`, `feedback` and the rest through `Store.reading` and 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -146,11 +146,13 @@ class Store(Database):
         Counts "written", "unchanged" and "older": said before what this author says now, and so left
         out. Without "created" it is said now. DataError for a turn or a kind that is not there.
         """
+        rows = sorted((_cleaned(row) for row in said), key=lambda row: row["turn"])  # one order of locks everywhere
+        for row in rows:
+            teaching.check(row["kind"], row["value"])
         done = Counter({"written": 0, "unchanged": 0, "older": 0})
         with self.writing() as at:
-            for row in sorted(said, key=lambda row: row["turn"]):  # locks are taken in one order everywhere
-                teaching.check(row["kind"], row["value"])
-                done[_say(at, row, row.get("created"))] += 1
+            for begin in range(0, len(rows), 500):
+                done.update(_say(at, rows[begin : begin + 500]))
         return done
 
     def answer_handoff(self, turn_id: str, author: str, text: str) -> None:
@@ -175,27 +177,52 @@ def _insert(at: sa.Connection, table: sa.Table) -> Any:
     return (postgresql if at.dialect.name == "postgresql" else sqlite).insert(table)
 
 
-def _say(at: sa.Connection, row: dict[str, Any], created: str | None) -> str:
-    """Write one piece of feedback: "written", "unchanged" or "older"; what is said now is never older, whatever clocks say."""
-    turn_id, author, kind, value = (clean(row[name]) for name in ("turn", "author", "kind", "value"))
-    known = sa.select(turns.c.id).where(turns.c.id == turn_id).with_for_update()
-    if at.execute(known).scalar() is None:
-        raise DataError(teaching.unknown_turn(turn_id))
-    if kind == "reply":
-        mine = handoffs.update().where(handoffs.c.turn == turn_id)
-        if not at.execute(mine.values(status="answered")).rowcount:
-            raise DataError(f"Turn {turn_id!r} was not handed off; say a better answer as a correction.")
-    kinds = (kind, teaching.RIVALS.get(kind, kind))
-    own = (feedback.c.turn == turn_id) & (feedback.c.author == author) & feedback.c.kind.in_(kinds)
-    held = at.execute(sa.select(feedback).where(own)).mappings().all()
-    if any((each["kind"], each["value"]) == (kind, value) for each in held):
-        return "unchanged"
-    if created and any(each["created"] > created for each in held):
-        return "older"
-    at.execute(feedback.delete().where(own))
-    new = {"turn": turn_id, "author": author, "kind": kind, "value": value, "created": created or _now()}
-    at.execute(feedback.insert().values(new))
-    return "written"
+def _cleaned(row: dict[str, Any]) -> dict[str, Any]:
+    named = {name: clean(row[name]) for name in ("turn", "author", "kind", "value")}
+    return named | {"created": row.get("created")}
+
+
+def _say(at: sa.Connection, rows: list[dict[str, Any]]) -> Counter[str]:
+    """Write feedback of at most some hundred rows, in their order, by few statements; counts as `feedback_all`."""
+    ids, done = {row["turn"] for row in rows}, Counter[str]()
+    asked = sa.select(turns.c.id).where(turns.c.id.in_(ids)).order_by(turns.c.id).with_for_update()
+    _all_there(ids, at.execute(asked).scalars(), teaching.unknown_turn)
+    answered = {row["turn"] for row in rows if row["kind"] == "reply"}
+    handed_off = handoffs.update().where(handoffs.c.turn.in_(answered)).values(status="answered")
+    _all_there(answered, at.execute(handed_off.returning(handoffs.c.turn)).scalars(), teaching.not_handed_off)
+    held = {_key(each): dict(each) for each in at.execute(sa.select(feedback).where(feedback.c.turn.in_(ids))).mappings()}
+    before = set(held)
+    new: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        turn_id, author, kind = _key(row)
+        rival = (turn_id, author, teaching.RIVALS.get(kind, kind))
+        own = [held[key] for key in {_key(row), rival} if key in held]
+        # what is said now is never older, whatever clocks say
+        if any((each["kind"], each["value"]) == (kind, row["value"]) for each in own):
+            done["unchanged"] += 1
+        elif row["created"] and any(each["created"] > row["created"] for each in own):
+            done["older"] += 1
+        else:
+            for key in (_key(row), rival):
+                held.pop(key, None)
+                new.pop(key, None)
+            held[_key(row)] = new[_key(row)] = row | {"created": row["created"] or _now()}
+            done["written"] += 1
+    if gone := [dict(zip(("t", "a", "k"), key)) for key in before if key in new or key not in held]:
+        bound = (feedback.c[name] == sa.bindparam(name[0]) for name in ("turn", "author", "kind"))
+        at.execute(feedback.delete().where(*bound), gone)
+    if new:
+        at.execute(feedback.insert(), list(new.values()))
+    return done
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["turn"], row["author"], row["kind"]
+
+
+def _all_there(wanted: set[str], found: Iterable[str], sentence: Callable[[str], str]) -> None:
+    if missing := sorted(wanted - set(found)):
+        raise DataError(sentence(missing[0]))
 
 
 def _write_signal(at: sa.Connection, sign: "Signal", now: str) -> None:

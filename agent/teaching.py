@@ -64,6 +64,11 @@ def unknown_turn(turn_id: str) -> str:
     return f"There is no turn {turn_id!r}; take the id from an answer or a log."
 
 
+def not_handed_off(turn_id: str) -> str:
+    """The sentence for a reply where nobody was asked for one."""
+    return f"Turn {turn_id!r} was not handed off; say a better answer as a correction."
+
+
 def forgotten_key(author: str) -> str:
     """What the table `forgotten` keeps of a name: its sha256."""
     return hashlib.sha256(author.encode("utf-8", "surrogatepass")).hexdigest()

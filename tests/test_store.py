@@ -1,6 +1,7 @@
 """The store: what was said is read as it was logged, whole or not at all, and people's words are kept."""
 
 import json
+import random
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from agent.errors import DataError, StoreError
 from agent.schema import signals
 from agent.signals import Signal
 from agent.store import Store
+from agent.teaching import KINDS, RIVALS, VALUED
 from agent.types import Passage, Route, Turn
 
 ROUTE = Route("loan_payment", 0.91, (("loan_payment", 0.91), ("rates", 0.06)), 0.04)
@@ -238,8 +240,8 @@ def test_a_turn_that_cannot_be_written_leaves_no_weak_signal(db):
 # Feedback
 
 
-def given(db):
-    return [(row["author"], row["kind"], row["value"]) for row in db.feedback_of("t1")]
+def given(db, turn_id="t1"):
+    return [(row["author"], row["kind"], row["value"]) for row in db.feedback_of(turn_id)]
 
 
 def test_feedback_given_again_is_one_row_with_its_first_time(db):
@@ -316,6 +318,31 @@ def test_much_feedback_is_written_whole_or_not_at_all(db):
         db.feedback_all([said("up"), said("comment", value="x", turn_id="t9")])
     assert given(db) == []
     assert db.feedback_all([said("up"), said("up")]) == {"written": 1, "unchanged": 1, "older": 0}
+
+
+def test_of_much_feedback_in_one_go_the_last_word_stands(db):
+    db.log(turn(), {})
+    db.feedback("t1", "ann", "down")
+    words = [said("up"), said("intent", value="loan"), said("down"), said("none_of_these"), said("comment", value="a")]
+    assert db.feedback_all([*words, said("comment", value="b"), said("up")])["written"] == 7
+    assert given(db) == [("ann", "none_of_these", None), ("ann", "comment", "b"), ("ann", "up", None)]
+
+
+def test_much_feedback_in_one_go_is_as_if_said_one_by_one(db):
+    """More than one bundle of statements holds, in an order that is not that of the turns."""
+    order, kinds = random.Random(0), [kind for kind in KINDS if kind != "reply"]
+    for number in range(10):
+        db.log(turn(f"t{number}"), {})
+    words, expected = [], {}
+    for kind in order.choices(kinds, k=1200):
+        id, author = f"t{order.randrange(10)}", order.choice("abcdef")
+        value = order.choice("xy") if kind in VALUED else None
+        words.append({"turn": id, "author": author, "kind": kind, "value": value})
+        expected.pop((id, author, RIVALS.get(kind)), None)
+        expected[id, author, kind] = value
+    db.feedback_all(words)
+    assert {(f"t{n}", *row[:2]): row[2] for n in range(10) for row in given(db, f"t{n}")} == expected
+    assert len(expected) > 200
 
 
 def test_what_was_said_earlier_does_not_replace_what_is_said_now(db):

@@ -133,7 +133,7 @@ def _row(row: Any, held: dict[str, dict[str, Any]], domain: Domain, now: datetim
         raise DataError(f"Turn {turn_id!r} belongs to the domain {turn['domain']!r}, not to {domain.name!r}.")
     teaching.check(kind, value, domain.intents)
     if kind == "reply" and not turn["handed_off"]:
-        raise DataError(f"Turn {turn_id!r} was not handed off; say a better answer as a correction.")
+        raise DataError(teaching.not_handed_off(turn_id))
     return {"turn": turn_id, "kind": kind, "value": teaching.redacted(kind, value, turn, Redactor()),
             "author": row["author"], "created": _moment(row.get("created"), now)}
 
