@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from agent.errors import RetuneError
+from agent.surfaces import keeping
 from agent.surfaces.options import DomainArgument, Home, Json, loader, show
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Domain agents whose models are tuned, and keep being tuned, from their own conversations.")
 bench = typer.Typer(no_args_is_help=True, help="Measure parts on data of your own.")
 app.add_typer(bench, name="bench")
+app.add_typer(keeping.app)
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def chat(domain: Annotated[str | None, typer.Argument(help="One domain; without 
     from agent.domain import Domain, shipped
     from agent.surfaces import chat as room
 
-    with loader(home) as load:
+    with loader(home, follow=True) as load:
         piped = None if sys.stdin.isatty() else [line for line in sys.stdin.read().splitlines() if line.strip()]
         if examples or piped == []:
             piped = [line for name in shipped() for line in (f"/domain {name}", *Domain.load(name).examples)]
@@ -114,22 +116,6 @@ def evaluate(domain: DomainArgument, version: Annotated[str, typer.Option(help="
     from agent.surfaces.tables import print_report
 
     show(table, as_json, lambda: print_report(table))
-
-
-@app.command()
-def versions(domain: DomainArgument, as_json: Json = False, home: Home = None) -> None:
-    """List a domain's bundles and their aliases."""
-    from agent.domain import Domain
-    from agent.registry import Registry
-    from agent.settings import Settings
-
-    registry = Registry(Domain.load(domain), Settings.load(home=home).home)
-    names = {number: alias for alias, number in registry.aliases().items()}
-    rows = [{"bundle": b.name, "alias": names.get(b.version), "made": b.manifest["made"], "parent": b.manifest["parent"],
-             "recipe": b.manifest["recipe"], "train_s": b.manifest["train_s"], "path": str(b.path)} for b in registry.versions()]
-    show(rows, as_json, lambda: print("\n".join(
-        f"{row['bundle']}  {row['alias'] or '-':<10} made {row['made']}  recipe {row['recipe']}  {row['path']}" for row in rows)
-        or f"No bundles yet; make one with `retune train {domain}`."))
 
 
 @app.command()

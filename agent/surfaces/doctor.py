@@ -105,7 +105,11 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
     for name in shipped():
         try:
             domain = Domain.load(name)
-            bundle = Registry(domain, settings.home).get()
+            registry = Registry(domain, settings.home)
+            for problem in registry.problems():
+                yield Finding("audit", False, f"{name}: {problem}", f"Read `retune audit {name}` (it finishes what was cut short) "
+                              f"and `retune versions {name}`; promote the version that you trust.")
+            bundle = registry.get()
             bundle.verify()
             fits = bundle.manifest["prompt"] == prompt_hash(domain)
             yield Finding("bundle", fits, bundle.name, "" if fits else f"Run `retune train {name}`: the prompt has changed.")

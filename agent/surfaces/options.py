@@ -1,6 +1,7 @@
 """What every command shares: its arguments, printing as JSON or lines, and loading agents."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,11 @@ def show(table: Any, as_json: bool, lines: Callable[[], None]) -> None:
 
 
 @contextmanager
-def loader(home: Path | None, quiet: bool = False) -> Iterator[Any]:
-    """A function name -> Agent that loads each domain once, with progress for base models."""
+def loader(home: Path | None, quiet: bool = False, follow: bool = False) -> Iterator[Any]:
+    """A function name -> Agent that loads each domain once, with progress for base models.
+
+    `follow`: they go over to what is promoted meanwhile, and say so on standard error.
+    """
     from agent.agent import Agent
     from agent.surfaces.progress import model_bar
 
@@ -32,7 +36,8 @@ def loader(home: Path | None, quiet: bool = False) -> Iterator[Any]:
     def load(name: str) -> Agent:
         if name not in loaded:
             with model_bar(quiet) as watch:
-                loaded[name] = Agent.load(name, home=home, watch=watch)
+                loaded[name] = Agent.load(name, home=home, watch=watch, follow=follow,
+                                          on_notice=lambda said: print(f"retune: {said}", file=sys.stderr))
         return loaded[name]
 
     try:
