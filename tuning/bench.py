@@ -25,10 +25,10 @@ def bench_router(train: Path, test: Path, valid: Path | None, oos: Path | None, 
     """accuracy, macro_f1, ece, oos_auroc, oos_fpr95, oos_recall, in_scope_coverage, threshold, train_s, p50_ms, p99_ms, ..."""
     if method not in METHODS:
         raise DataError(f"There is no method {method!r}; use one of {', '.join(METHODS)}.")
-    rows, tests = _texts(train), _texts(test)
+    rows, tests = read_texts(train), read_texts(test)
     inside = [row for row in tests if row.intent != OOS]
-    outside = [row for row in tests if row.intent == OOS] + [Text(row.text, OOS) for row in _texts(oos, OOS)]
-    held = [*_texts(valid), *(Text(row.text, OOS) for row in _texts(oos_valid, OOS))]
+    outside = [row for row in tests if row.intent == OOS] + [Text(row.text, OOS) for row in read_texts(oos, OOS)]
+    held = [*read_texts(valid), *(Text(row.text, OOS) for row in read_texts(oos_valid, OOS))]
     if unknown := {row.intent for row in inside} - {row.intent for row in rows}:
         raise DataError(f"{test}: intent {min(unknown)!r} has no row in {train}; correct the label or add rows.")
     base = ensure(settings.encoder, settings)
@@ -57,7 +57,8 @@ def bench_router(train: Path, test: Path, valid: Path | None, oos: Path | None, 
     return table | _latency(score, [row.text for row in inside[:200]])
 
 
-def _texts(file: Path | None, default: str = "") -> list[Text]:
+def read_texts(file: Path | None, default: str = "") -> list[Text]:
+    """Rows {"text", "intent"} of a file, none without one; `default`: intent of rows that name none. DataError names the line."""
     if file is None:
         return []
     rows = []

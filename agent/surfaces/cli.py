@@ -3,20 +3,23 @@
 import getpass
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agent.errors import RetuneError
-from agent.surfaces import keeping
+from agent.surfaces import feedback, keeping, learning, review, schedule
 from agent.surfaces.options import DomainArgument, Home, Json, loader, show
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
                   help="Domain agents whose models are tuned, and keep being tuned, from their own conversations.")
 bench = typer.Typer(no_args_is_help=True, help="Measure parts on data of your own.")
 app.add_typer(bench, name="bench")
-app.add_typer(keeping.app)
+app.add_typer(feedback.app, name="feedback")
+for room in (keeping, learning, review, schedule):
+    app.add_typer(room.app)
 
 
 def main() -> None:
@@ -46,14 +49,17 @@ def chat(domain: Annotated[str | None, typer.Argument(help="One domain; without 
     from agent.surfaces import chat as room
 
     with loader(home, follow=True) as load:
-        piped = None if sys.stdin.isatty() else [line for line in sys.stdin.read().splitlines() if line.strip()]
-        if examples or piped == []:
-            piped = [line for name in shipped() for line in (f"/domain {name}", *Domain.load(name).examples)]
+        piped = None if sys.stdin.isatty() else (line for line in sys.stdin if line.strip())  # as they come: a pipe may stay open
+        first = next(piped, None) if piped is not None else None
+        if examples or (piped is not None and first is None):
+            piped = iter([line for name in shipped() for line in (f"/domain {name}", *Domain.load(name).examples)])
+        elif first is not None:
+            piped = chain([first], piped)
         talk = room.Chat(load, [domain] if domain else shipped(), getpass.getuser(), room.write)
         if piped is None:
             titles = ", ".join(agent.domain.title for agent in talk.front.agents.values())
             room.write(f"{titles}: ask away; /help shows what else you can do.\n")
-        room.run(talk, iter(piped) if piped is not None else None)
+        room.run(talk, piped)
 
 
 @app.command()
@@ -107,14 +113,30 @@ def train(domain: Annotated[list[str], typer.Argument(help="One domain, or sever
 def evaluate(domain: DomainArgument, version: Annotated[str, typer.Option(help="Alias, number or domain@0007.")] = "champion",
              only: Annotated[str, typer.Option(help="Parts, comma separated: router, generator, retrieval, end_to_end, conversations, red_flags.")] = "",
              limit: Annotated[int, typer.Option(help="Held-out questions at most, for the generator and end to end; 0: all.")] = 0,
+             perplexity: Annotated[bool, typer.Option(help="That of the reference answers too, one pass an arm more.")] = False,
+             writer: Annotated[str, typer.Option(help="Who writes the arms' answers: batch (transformers) or onnx.")] = "batch",
              as_json: Json = False, home: Home = None) -> None:
     """Hold a bundle against rows that it never saw: base, few-shot and tuned side by side."""
-    from tuning.report import report
-
-    with loader(home, quiet=as_json) as load:
-        table = report(load(domain), version, tuple(filter(None, only.split(","))), limit, lambda line: print(line, file=sys.stderr))
+    from agent.agent import Agent
+    from agent.generators.scripted import ScriptedGenerator
+    from agent.surfaces.progress import model_bar
     from agent.surfaces.tables import print_report
+    from tuning.answers import WRITERS
+    from tuning.report import PARTS, needs_generator, report
 
+    parts = tuple(filter(None, only.split(",")))
+    if unknown := [name for name in parts if name not in PARTS]:
+        raise typer.BadParameter(f"there is no part {unknown[0]!r}; parts are {', '.join(PARTS)}")
+    if writer not in WRITERS:
+        raise typer.BadParameter(f"writer is {' or '.join(WRITERS)}")
+    silent = None if needs_generator(parts) else ScriptedGenerator("")  # what is not asked need not be loaded
+    with model_bar(as_json) as watch:
+        agent = Agent.load(domain, home=home, watch=watch, generator=silent)
+    try:
+        table = report(agent, version, parts, limit, lambda line: print(line, file=sys.stderr), perplexity=perplexity,
+                       writer=writer)
+    finally:
+        agent.close()
     show(table, as_json, lambda: print_report(table))
 
 
