@@ -1,10 +1,10 @@
-# make chat: environment, models, chat. make test: environment, models, tests. Each works alone and first.
+# make chat, test, flywheel, bench: environment and models first. Each works alone and first.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: chat test lint models bench clean
+.PHONY: chat test lint models bench flywheel clean
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
@@ -33,3 +33,8 @@ clean:
 bench: $(STAMP)
 	$(BIN)/retune models
 	$(BIN)/python tests/benchmarks/decode.py
+	$(BIN)/python tests/benchmarks/train.py
+
+flywheel: $(STAMP)
+	$(BIN)/retune models
+	$(BIN)/python tests/benchmarks/flywheel.py

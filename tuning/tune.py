@@ -10,58 +10,76 @@ from typing import Any
 
 from agent.domain import Domain
 from agent.models import BaseModel
-from tuning import augment, average, preference, search, train_generator, train_router
+from tuning import augment, average, preference, search, train_generator, train_router, trainer
 from tuning.dataset import Text
 from tuning.recipe import Recipe
 from tuning.rows import Row
 from tuning.steps import Note, TrainStep
 
-Paraphrase = Callable[[str], str]
+Steps = Iterator[TrainStep | Note]
 
 
 def tune_router(rows: Sequence[Text], held: Sequence[Text], recipe: Recipe, base: BaseModel, out: Path, threads: int, *,
-                state: Path | None = None, paraphrase: Paraphrase | None = None,
-                label: Callable[[Sequence[str]], Sequence[str]] | None = None) -> Iterator[TrainStep | Note]:
+                state: Path | None = None, start: Path | None = None, paraphrase: augment.Paraphrase | None = None,
+                label: augment.Label | None = None) -> Steps:
     """Write a router folder to `out`. `held` is for stopping and calibration alone; `state`: where an interrupted run lies.
 
-    `paraphrase` and `label` (texts -> intents, of the champion's router) are needed where the recipe asks for paraphrases.
+    start: a router folder to go on from in place of the plain base. `paraphrase` and `label` (texts -> intents, of the
+    champion's router) are needed where the recipe asks for paraphrases.
     """
+    how = recipe.router
     if recipe.search.trials and recipe.search.minutes:
-        found: list[Any] = []
-        for step in search.search_router(rows, recipe, base, threads, held=held):
-            (yield step) if isinstance(step, TrainStep | Note) else found.append(step)
-        recipe = found[-1]
-    seeds = [recipe.seed + i for i in range(recipe.router.seeds)]
-    made = []
-    for seed in seeds:
-        folder = out if len(seeds) == 1 else out / f"seed-{seed}"
+        how = yield from _searched(lambda tell: search.search_router(
+            rows, how, base, recipe.search.minutes, recipe.search.trials, recipe.seed, threads, held=held, watch=tell))
+
+    def one(seed: int, folder: Path, state: Path | None) -> Steps:
+        def noisy(fit: list[Text]) -> list[Text]:
+            return augment.augment(fit, recipe.augment, seed, paraphrase, label, held)
+
         folder.mkdir(parents=True, exist_ok=True)
-        yield from train_router.train(
-            rows, recipe.router, base, seed, folder, threads, held, state and state / str(seed),
-            augment=lambda fit, seed=seed: augment.augment(fit, recipe.augment, seed, paraphrase, label))
-        made.append(folder)
-    if len(seeds) > 1:
-        average.average_routers(made, out, held, recipe.router, base, threads)
-        for folder in made:
-            shutil.rmtree(folder)
+        return train_router.train(rows, how, base, seed, folder, threads, held, state, augment=noisy, start=start)
+
+    def mean(folders: Sequence[Path]) -> None:
+        average.average_routers(folders, out, base, held, how.coverage, threads)
+
+    yield from _seeds(how.seeds, recipe.seed, out, state, one, mean)
 
 
 def tune_generator(sources: Sequence[train_generator.Source], recipe: Recipe, base: BaseModel, out: Path, threads: int, *,
-                   state: Path | None = None) -> Iterator[TrainStep | Note]:
-    """Write a generator folder to `out` from grounded rows; preferences come after it, see `prefer`."""
-    seeds = [recipe.seed + i for i in range(recipe.generator.seeds)]
-    made = []
-    for seed in seeds:
-        folder = out if len(seeds) == 1 else out.with_name(f"{out.name}-{seed}")
-        yield from train_generator.train(sources, recipe.generator, base, seed, folder, threads, state and state / str(seed))
-        made.append(folder)
-    if len(seeds) > 1:
-        average.average_adapters(made, out)
-        for folder in made:
-            shutil.rmtree(folder)
+                   state: Path | None = None, start: Path | None = None) -> Steps:
+    """Write a generator folder to `out` from grounded rows; `start`: an adapter to go on from in place of the plain base."""
+    how = recipe.generator
+    if recipe.search.trials and recipe.search.minutes:
+        how = yield from _searched(lambda tell: search.search_generator(
+            sources, how, base, recipe.search.minutes, recipe.search.trials, recipe.seed, threads, watch=tell))
+
+    def one(seed: int, folder: Path, state: Path | None) -> Steps:
+        return train_generator.train(sources, how, base, seed, folder, threads, state, start=start)
+
+    yield from _seeds(how.seeds, recipe.seed, out, state, one, lambda folders: average.average_adapters(folders, out))
 
 
-def prefer(rows: Sequence[Row], recipe: Recipe, base: BaseModel, domain: Domain, start: Path, out: Path,
-           threads: int) -> Iterator[TrainStep | Note]:
+def prefer(rows: Sequence[Row], recipe: Recipe, base: BaseModel, domain: Domain, start: Path, out: Path, threads: int) -> Steps:
     """Go on from the tuned adapter `start` with what people preferred; written to `out`, so that each stage can be judged."""
     yield from preference.train(rows, recipe.preference, base, start, domain, recipe.seed, out, threads)
+
+
+def _searched(look: Callable[[Callable[[Any], None]], tuple[Any, search.SearchResult]]) -> Iterator[Any]:
+    """The search's steps; returns the recipe that it found."""
+    found: list[Any] = []
+    yield from trainer.in_steps(lambda tell: found.append(look(tell)))
+    (how, result), = found
+    yield Note(f"The search ran {len(result.trials)} trials; the best is {result.best or 'the recipe as it is'}.")
+    return how
+
+
+def _seeds(count: int, first: int, out: Path, state: Path | None, one: Callable[[int, Path, Path | None], Steps],
+           mean: Callable[[Sequence[Path]], None]) -> Steps:
+    """One run written to `out`, or the mean of several that differ in their seed."""
+    folders = [out] if count == 1 else [out.with_name(f".{out.name}-{seed}") for seed in range(first, first + count)]
+    for seed, folder in enumerate(folders, first):
+        yield from one(seed, folder, state and state / str(seed))
+    if count > 1:
+        mean(folders)
+        for folder in folders:
+            shutil.rmtree(folder)
