@@ -115,7 +115,8 @@ def test_words_in_the_same_places_of_one_intent_are_neighbours():
     ("I don't want it any more", "please take it, I do not need this", True),
     ("ask [NAME_1] please", "ask [NAME_2], will you", False),
     ("send two lamps", "ship me a pair of lamps", False), ("refund", " ", False), ("refund me", "word " * 30, False),
-    ("it costs 1,250 now", "the price is 1,25.0 by now", False)])
+    ("it costs 1,250 now", "the price is 1,25.0 by now", False), ("pay with card from abroad", "я ему последнее", False),
+    ("tracking please LK-71193", "LK-71193", False)])
 def test_a_paraphrase_differs_and_is_true_to_the_text(text: str, other: str, may: bool):
     assert faithful(text, other) == may
 

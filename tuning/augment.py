@@ -26,7 +26,11 @@ Neighbours = Mapping[tuple[str, str], Sequence[str]]
 
 LIKENESS = 0.85
 """A paraphrase whose words are more alike than this (difflib's ratio, 0 to 1) teaches nothing new."""
-ASK = "Say the same in other words. Keep every number and name. Answer with the new sentence alone."
+ASK = "You reword messages that people send to a help desk. You never answer them."
+SHOWN = (("my order hasn't turned up and it's been 9 days", "It's been 9 days and I haven't received what I ordered."),
+         ("Can I take this with food?", "Is it all right to eat when I take this?"),
+         ("how do i close my account", "What do I have to do to have my account closed?"))
+"""A small model answers a bare question; pairs show it that it is to reword one."""
 _NEGATIONS = frozenset("not no never none nothing nobody nowhere neither nor cannot without hardly barely unable except but "
                        "dont doesnt didnt cant couldnt wont wouldnt isnt arent wasnt werent havent hasnt aint".split())
 _NUMBER = re.compile(rf"(?:{NUMBER}|hundred|thousand|million|half|quarter|third|dozen|twice|once|double)s?")
@@ -111,7 +115,7 @@ def neighbours(rows: Sequence[Text], shared: int = 2) -> dict[tuple[str, str], t
 
 def paraphrases(rows: Sequence[Text], paraphrase: Paraphrase, label: Label) -> list[Text]:
     """One paraphrase a row, of those that differ, keep all figures, marks and negations and still have the row's intent."""
-    told = [(row, " ".join(paraphrase(row.text).split()).strip(" \"'")) for row in rows]
+    told = [(row, " ".join(paraphrase(row.text).replace("’", "'").split()).strip(" \"'")) for row in rows]
     told = [(row, text) for row, text in told if faithful(row.text, text)]
     intents = label([text for _, text in told]) if told else []
     return [Text(text, row.intent) for (row, text), intent in zip(told, intents, strict=True) if intent == row.intent]
@@ -120,14 +124,17 @@ def paraphrases(rows: Sequence[Text], paraphrase: Paraphrase, label: Label) -> l
 def faithful(text: str, other: str) -> bool:
     """Whether `other` may be a paraphrase: other words, of like length, with the same figures, marks and negations."""
     mine, theirs = plain(text).split(), plain(other).split()
-    if not theirs or len(theirs) > 2 * len(mine) + 6 or 3 * len(theirs) < len(mine):
+    if not theirs or len(theirs) > 2 * len(mine) + 4 or 2 * len(theirs) <= len(mine) or text.isascii() > other.isascii():
         return False
     return SequenceMatcher(None, mine, theirs, autojunk=False).ratio() <= LIKENESS and _fixed(text) == _fixed(other)
 
 
 def paraphraser(generator: LocalGenerator, max_tokens: int = 60) -> Paraphrase:
     """`paraphrase(text)` by a generator in this process; best by the bare base model, which has not learned to quote."""
-    return lambda text: generator.write([{"role": "system", "content": ASK}, {"role": "user", "content": text}], max_tokens)
+    told = [{"role": "system", "content": ASK}]
+    for text, other in SHOWN:
+        told += [{"role": "user", "content": f"Reword: {text}"}, {"role": "assistant", "content": other}]
+    return lambda text: generator.write([*told, {"role": "user", "content": f"Reword: {text}"}], max_tokens)
 
 
 def _share(rows: Sequence[Text], share: float, drawn: random.Random) -> list[Text]:
