@@ -23,6 +23,27 @@ def test_mcnemar_is_the_binomial_tail_of_scipy() -> None:
         assert st.mcnemar(wins, losses) == pytest.approx(binom.sf(wins - 1, wins + losses, 0.5), rel=1e-9)
 
 
+def test_losses_that_crowd_by_hand() -> None:
+    # 3 of 3 rows of a group lost, 4 of 10 rows in all: C(4,3) of C(10,3) ways
+    assert st.fisher(3, 3, 4, 10) == pytest.approx(4 / 120)
+    assert st.fisher(0, 3, 4, 10) == 1.0
+    from scipy.stats import hypergeom
+
+    assert st.fisher(18, 31, 63, 620) == pytest.approx(hypergeom.sf(17, 620, 63, 31), rel=1e-9)
+
+
+def test_exchanging_clusters_is_mcnemar_where_each_pair_is_its_own() -> None:
+    differences = np.repeat([1.0, -1.0, 0.0], [20, 9, 71])
+    alone = st.flip(differences, [str(i) for i in range(100)], resamples=40_000)
+    assert alone == pytest.approx(st.mcnemar(20, 9), abs=0.004)
+    # twenty wins of two clusters against nine single losses: only both as they are reach that sum, in a quarter of the ways
+    together = ["a"] * 10 + ["b"] * 10 + [str(i) for i in range(80)]
+    assert st.flip(differences, together, resamples=40_000) == pytest.approx(1 / 4, abs=0.01)
+    assert st.flip(np.zeros(5), list("abcde")) == 1.0
+    with_scores = st.flip(np.array([0.5, 0.25]), ["a", "b"], resamples=40_000)
+    assert with_scores == pytest.approx(1 / 4, abs=0.01)
+
+
 # ---- several tests at once
 
 def test_holm_by_hand() -> None:
