@@ -45,8 +45,8 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
     with _alone(domain, settings):
         rows = gather(domain, store, bases, settings)
         yield Note(describe(rows))
-        if not (rows.router or rows.generator or rows.down):
-            yield Outcome("nothing", f"There is nothing to learn from yet. {describe(rows)}", None, {"rows": rows.summary()})
+        if not (rows.router or rows.generator or rows.down) or champion.manifest.get("learned") == rows.hash:
+            yield Outcome("nothing", f"There is nothing new to learn from. {describe(rows)}", None, {"rows": rows.summary()})
             return
         shop = Workshop(domain, settings, recipe, bases, rows, champion)
         bundle = shop.judged(registry)
@@ -57,12 +57,17 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
             verdict = gate.decide(shop.compared.pairs, rule or gate.Rule(), shop.compared.targets)
             page.write_report(shop.bundle, shop.report(verdict))
             bundle = registry.publish(shop.bundle, shop.manifest(verdict), by=by)
-        verdict_table = bundle.manifest["verdict"]
-        if verdict_table["decision"] == "promote" and not _was_promoted(registry, bundle):
+        said = bundle.manifest["verdict"]
+        if said["decision"] == "promote" and _was_promoted(registry, bundle):
+            words = (f"{bundle.name} was made of these very rows, promoted, and taken back; give more feedback, or bring it back "
+                     f"with `retune promote {domain.name} {bundle.version}`.")
+            yield Outcome("nothing", words, bundle.name, _report(bundle))
+            return
+        if said["decision"] == "promote":
             with fence():
-                (challenge or _promote(champion, verdict_table["why"], by))(registry, bundle)
+                (challenge or _promote(champion, said["why"], by))(registry, bundle)
         shop.clear()
-    yield Outcome(STATUS[verdict_table["decision"]], verdict_table["why"], bundle.name, _report(bundle))
+    yield Outcome(STATUS[said["decision"]], said["why"], bundle.name, _report(bundle))
 
 
 def gather(domain: Domain, store: Store, bases: Bases, settings: Settings) -> Dataset:

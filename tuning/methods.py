@@ -81,6 +81,26 @@ def apply(model: Any, recipe: PartRecipe, part: str, total: int) -> Any:
     return model
 
 
+def go_on(tuned: Any, recipe: PartRecipe, adapter: Path) -> None:
+    """Put the values of a LoRA folder in place of the fresh ones, so that training goes on from it.
+
+    Raises DataError unless it adapts the same layers by the same rank.
+    """
+    import torch
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    file = adapter / "adapter_model.safetensors"
+    if recipe.method not in ("lora", "rslora") or not file.is_file():
+        raise DataError(f"Training goes on from LoRA adapters alone, and {adapter} is none or the method is {recipe.method!r}; "
+                        "raise `above` of [replay], so that it begins at the base.")
+    found = {name: torch.from_numpy(value) for name, value in weights.read(file).items()}
+    wanted = get_peft_model_state_dict(tuned)
+    if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in wanted.items()}:
+        raise DataError(f"{adapter} adapts other layers or has another rank than the recipe; take its rank and frozen_layers, "
+                        "or raise `above` of [replay], so that training begins at the base.")
+    set_peft_model_state_dict(tuned, found)
+
+
 def _moves(name: str, frozen: int) -> bool:
     layer = re.search(r"\blayers?\.(\d+)\.", name)
     if layer:

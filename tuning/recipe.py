@@ -125,6 +125,16 @@ class SearchRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayRecipe:
+    """When a challenger no longer begins at the base."""
+
+    above: int
+    """Up to so many rows of a part it is trained from the base on all of them; above, on from the champion on what is new."""
+    share: float
+    """Then so many of the older rows are replayed for each new one, drawn by the seed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One training run of a bundle."""
 
@@ -135,6 +145,7 @@ class Recipe:
     augment: AugmentRecipe
     preference: PreferenceRecipe
     search: SearchRecipe
+    replay: ReplayRecipe
 
     def table(self) -> dict[str, Any]:
         """As plain data, to be saved."""
@@ -153,7 +164,7 @@ RANGES = {"rank": (1, 1024), "alpha": (1, 4096), "frozen_layers": (0, 1000), "le
           "coverage": (0.5, 1.0), "rows": (1, 100_000_000), "group": (1, 10_000), "max_length": (64, 1_000_000),
           "whole_answers": (0.0, 1.0), "answer_start": (1, 100_000), "typos": (0.0, 1.0), "synonyms": (0.0, 1.0),
           "paraphrases": (0.0, 1.0), "beta": (1e-6, 100.0), "sft_weight": (0.0, 100.0), "minutes": (0.0, 100_000.0),
-          "trials": (0, 100_000)}
+          "trials": (0, 100_000), "above": (0, 1_000_000_000), "share": (0.0, 100.0)}
 
 
 def load(name: str | Path) -> Recipe:
@@ -172,7 +183,7 @@ def load(name: str | Path) -> Recipe:
 def of_table(table: dict[str, Any], where: str) -> Recipe:
     """A recipe from plain data, such as a bundle's recipe.json; `where` stands in the message of a DataError."""
     parts = {"router": RouterRecipe, "generator": GeneratorRecipe, "augment": AugmentRecipe, "preference": PreferenceRecipe,
-             "search": SearchRecipe}
+             "search": SearchRecipe, "replay": ReplayRecipe}
     known = {"name": str, "seed": int} | dict.fromkeys(parts, dict)
     _check_keys(table, list(known), where)
     for key, kind in known.items():

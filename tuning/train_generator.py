@@ -116,11 +116,12 @@ class Source:
 
 
 def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, seed: int, out: Path, threads: int,
-          state: Path | None = None, curves: Path | None = None) -> Iterator[TrainStep | Note]:
+          state: Path | None = None, curves: Path | None = None, start: Path | None = None) -> Iterator[TrainStep | Note]:
     """Train and write what was tuned to the folder `out`; yields steps, first a Note if vLLM cannot take it as it is.
 
     Several sources train one adapter: reading is the same skill in every domain. The best epoch by held-out loss is kept.
     state: a folder for the trainer's states; after a kill the same call goes on from the last. curves: one for TensorBoard.
+    start: a LoRA folder that is gone on from.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -159,6 +160,8 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
     epochs = [batches(fit, seed + epoch, recipe.whole_answers) for epoch in range(recipe.epochs)]
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
     tuned = methods.apply(model, recipe, "generator", trainer.steps_of(epochs, recipe))
+    if start:
+        methods.go_on(tuned, recipe, start)
     groups = [{"params": [value for value in tuned.parameters() if value.requires_grad], "lr": recipe.learning_rate}]
 
     def tensors(batch: Sequence[Sequenced]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 The head has one output more than there are intents: out of scope. What is written is what `agent.router` reads.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agent import weights
 from agent.encoder import clip
 from agent.errors import DataError
 from agent.models import BaseModel
@@ -22,11 +24,12 @@ SCALE = 16.0  # unit vectors times this go into the head, so that its weights st
 
 def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int, out: Path, threads: int,
           held: Sequence[Text] | None = None, state: Path | None = None, curves: Path | None = None,
-          augment: Callable[[list[Text]], list[Text]] = lambda rows: rows) -> Iterator[TrainStep]:
+          augment: Callable[[list[Text]], list[Text]] = lambda rows: rows, start: Path | None = None) -> Iterator[TrainStep]:
     """Train and write a router folder to `out`; yields steps.
 
     held: rows for stopping and calibration, else split off. state: a folder for the trainer's states; after a kill the same
     call goes on from the last. curves: a folder for TensorBoard. augment: sees the rows that are trained on, never the held.
+    start: a router folder whose adapter and head are gone on from.
     Raises DataError for rows that cannot be trained on, StoreError if a disk is full.
     """
     import torch
@@ -49,6 +52,9 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
     encoder = AutoModel.from_pretrained(base.path, dtype=torch.float32, add_pooling_layer=False)
     tuned = methods.apply(encoder, recipe, "router", trainer.steps_of(epochs, recipe))
     head = torch.nn.Linear(encoder.config.hidden_size, len(number))
+    if start:
+        methods.go_on(tuned, recipe, start / "adapter")
+        _go_on(head, start, number)
     shares = losses.balanced([number[row.intent] for row in fit], len(number)) if recipe.class_weights == "balanced" else None
     net = _net(tuned, head, recipe, shares, number[OOS])
     tensors = _reader(base, number)
@@ -74,6 +80,19 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
     with methods.writing(out):
         calibration.write_router(out, table | {"encoder": "tuned" if (out / "adapter").exists() else "plain"},
                                  head.weight.detach().cpu().numpy() * SCALE, head.bias.detach().cpu().numpy())
+
+
+def _go_on(head: Any, start: Path, number: dict[str, int]) -> None:
+    """The rows of the head that the other router has too; a new intent keeps its fresh one."""
+    import torch
+
+    values = weights.read(start / "head.safetensors")
+    old = [*json.loads((start / "router.json").read_text(encoding="utf-8"))["labels"], OOS]
+    with torch.no_grad():
+        for place, label in enumerate(old):
+            if label in number:
+                head.weight[number[label]] = torch.from_numpy(values["weight"][place] / SCALE)
+                head.bias[number[label]] = float(values["bias"][place])
 
 
 def _reader(base: BaseModel, number: dict[str, int]) -> Callable[[Sequence[Text]], dict[str, Any]]:

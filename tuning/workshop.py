@@ -5,11 +5,15 @@ A killed run leaves its folder; the same call finds it and goes on. Knows what a
 
 import hashlib
 import json
+import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from agent import paths
@@ -114,7 +118,8 @@ class Workshop:
             "recipe": self.recipe.name, "seed": self.recipe.seed, "made": self.started.isoformat(timespec="seconds"),
             "train_s": round((datetime.now(UTC) - self.started).total_seconds()),
             "held_out_loss": {part: mark["held_out"] for part, mark in marks.items() if mark["held_out"] is not None},
-            "work": self.key, "rows": {part: len(getattr(self.rows, part)) for part in ("router", "generator", "down")},
+            "work": self.key, "learned": self.rows.hash,
+            "rows": {part: len(getattr(self.rows, part)) for part in ("router", "generator", "down")},
             "evaluated": self.compared.table["evaluated"],
             "verdict": {"decision": verdict.decision, "why": verdict.why, "slice": verdict.slice},
         }
@@ -132,17 +137,29 @@ class Workshop:
         seeds, held = dataset.split_rows(dataset.router_rows(self.domain), self.recipe.router.held_out, self.recipe.seed)
         learned, aside = dataset.split_by_session(self.rows.router, self.recipe.router.held_out, self.recipe.seed)
         label, paraphrase = self._helpers() if self.recipe.augment.paraphrases else (None, None)
-        yield from tune.tune_router([*seeds, *dataset.texts(learned)], [*held, *dataset.texts(_once(aside))], self.recipe,
-                                    self.bases.encoder, self.bundle / "router", self.settings.cores,
-                                    state=self.folder / "state-router", label=label, paraphrase=paraphrase)
+        rows, start = self._rows("router", seeds, learned, dataset.texts, lambda row: row.intent)
+        yield from tune.tune_router(rows, [*held, *dataset.texts(_once(aside))], self.recipe, self.bases.encoder,
+                                    self.bundle / "router", self.settings.cores, state=self.folder / "state-router",
+                                    start=start, label=label, paraphrase=paraphrase)
 
     def _generator(self) -> Iterator[TrainStep | Note]:
         index = Index.build(self.domain, Encoder(self.bases.encoder, None, self.settings.cores), self.bases.encoder.fingerprint,
                             paths.index(self.settings.home))
-        rows = [*dataset.generator_rows(self.domain), *dataset.examples(self.rows.generator)]
+        rows, start = self._rows("generator", dataset.generator_rows(self.domain), self.rows.generator, dataset.examples,
+                                 lambda row: row.evidence[:1])
         source = Source(self.domain, rows, partial(index.search, unseen=True))
         yield from tune.tune_generator([source], self.recipe, self.bases.generator, self.bundle / "generator",
-                                       self.settings.cores, state=self.folder / "state-generator")
+                                       self.settings.cores, state=self.folder / "state-generator", start=start)
+
+    def _rows(self, part: str, seeds: Sequence[Any], learned: Sequence[Row], convert: Callable[[Sequence[Row]], list[Any]],
+              kind: Callable[[Any], Any]) -> tuple[list[Any], Path | None]:
+        """(rows, folder to go on from): all of them from the base, or beyond the recipe's number new ones with some old."""
+        champion, replay = self.champion.part(part), self.recipe.replay
+        if champion is None or len(seeds) + len(learned) <= replay.above:
+            return [*seeds, *convert(learned)], None
+        new = [row for row in learned if row.weight > 1]
+        old = [*seeds, *convert([row for row in learned if row.weight == 1])]
+        return [*convert(new), *draw_evenly(old, round(replay.share * len(new)), self.recipe.seed, kind)], champion
 
     def _helpers(self) -> tuple[Any, Any]:
         """(texts -> intents by the champion's router, text -> paraphrase by the champion's generator)."""
@@ -193,6 +210,17 @@ class Workshop:
                 row = json.loads(line)
                 found[row["done"], row["held_out"] is None] = row
         return list(found.values())
+
+
+def draw_evenly(rows: Sequence[Any], count: int, seed: int, kind: Callable[[Any], Any]) -> list[Any]:
+    """At most `count` rows in which every kind comes as often as it can, drawn by the seed."""
+    drawn = random.Random(seed)
+    by_kind: dict[Any, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_kind[kind(row)].append(row)
+    piles = [drawn.sample(pile, len(pile)) for _, pile in sorted(by_kind.items(), key=repr)]
+    drawn.shuffle(piles)
+    return [row for layer in zip_longest(*piles) for row in layer if row is not None][:count]
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
