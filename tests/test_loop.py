@@ -26,16 +26,17 @@ from tuning.workshop import draw_evenly
 
 SAID = {
     "borrowing": ["how long may I keep a novel", "can I take home ten books", "I want to return this book",
-                  "my loan is overdue", "how many comics may I borrow", "is there a fine for late books", "can I renew my loan",
-                  "may I lend out a dvd", "where do I give books back", "what is the limit of books on my card", "I lost a borrowed book",
-                  "do you lend magazines"],
+                  "my loan is overdue", "how many comics may I borrow", "is there a fine for late books",
+                  "can I renew my loan", "may I lend out a dvd", "where do I give books back",
+                  "what is the limit of books on my card", "I lost a borrowed book", "do you lend magazines"],
     "opening": ["are you open on sunday", "what are your hours", "when do you close tonight",
-                "is the library open on christmas", "what time do you open tomorrow", "are you closed on monday", "opening times please", "until when are you open",
-                "can I come at eight in the morning", "is it open during the holidays", "what hours on friday",
-                "do you open before nine"],
+                "is the library open on christmas", "what time do you open tomorrow", "are you closed on monday",
+                "opening times please", "until when are you open", "can I come at eight in the morning",
+                "is it open during the holidays", "what hours on friday", "do you open before nine"],
     "talk_to_person": ["let me speak to a librarian", "I want a human", "connect me with a person", "can somebody call me",
-                       "is there a real person", "I need to talk to staff", "get me a colleague", "put me through to the desk",
-                       "a person please not a machine", "may I talk to someone", "human help please", "speak to an employee"],
+                       "is there a real person", "I need to talk to staff", "get me a colleague",
+                       "put me through to the desk", "a person please not a machine", "may I talk to someone",
+                       "human help please", "speak to an employee"],
 }
 HELD = {intent: [f"{start} {text}" for text in texts for start in ("hello,", "excuse me,")] for intent, texts in SAID.items()}
 

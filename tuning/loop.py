@@ -59,8 +59,8 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
             bundle = registry.publish(shop.bundle, shop.manifest(verdict), by=by)
         said = bundle.manifest["verdict"]
         if said["decision"] == "promote" and _was_promoted(registry, bundle):
-            words = (f"{bundle.name} was made of these very rows, promoted, and taken back; give more feedback, or bring it back "
-                     f"with `retune promote {domain.name} {bundle.version}`.")
+            words = (f"{bundle.name} was made of these very rows, promoted, and taken back; give more feedback, or bring it "
+                     f"back with `retune promote {domain.name} {bundle.version}`.")
             yield Outcome("nothing", words, bundle.name, _report(bundle))
             return
         if said["decision"] == "promote":
