@@ -262,3 +262,10 @@ def test_a_likelihood_is_that_of_a_row_alone_and_of_the_sum_over_its_tokens(base
         with torch.inference_mode():
             loss = model(input_ids=torch.tensor([before + own]), labels=labels).loss
         assert count == len(own) and total == pytest.approx(-float(loss) * count, rel=1e-4)
+
+
+def test_the_gate_can_read_the_pairs(worse_router: Comparison):
+    from tuning import gate
+
+    verdict = gate.decide(worse_router.pairs, gate.Rule(resamples=200, floor=5), worse_router.targets)
+    assert verdict.decision == "refuse" and any(finding.slice.startswith("router") for finding in verdict.findings)

@@ -33,13 +33,14 @@ def questions(domain: Domain, rows: Sequence[dict], search: dataset.Search) -> l
 
 
 def few_shot(domain: Domain, messages: list[Message]) -> list[Message]:
-    """The same prompt after two worked examples of the domain, an answered and an unanswerable one."""
+    """The same prompt after two worked examples of the domain, an answered and an unanswerable one, as far as it has them."""
     known = {passage.id: passage for passage in domain.passages}
     rows = [dataset.example(row, domain) for row in domain.rows("dialogues.jsonl") if not row.get("tool_result")]
-    shown = [next(row for row in rows if row.evidence and not row.history),
-             next(row for row in rows if not row.evidence)]
+    answered = next((row for row in rows if row.evidence and not row.history), None)
+    unanswerable = next((row for row in rows if not row.evidence), None)
     worked: list[Message] = []
-    for row, passage in zip(shown, (known[shown[0].evidence[0]], domain.passages[0])):
+    for row in filter(None, (answered, unanswerable)):
+        passage = known[row.evidence[0]] if row.evidence else domain.passages[0]
         fact = prompt.fact(passage.title, passage.heading, passage.text)
         worked += [{"role": "user", "content": f"Facts:\n- {fact}\n\n{row.question}"},
                    {"role": "assistant", "content": row.answer}]

@@ -101,7 +101,8 @@ def _grid(right: float, top: float, x_name: str, y_name: str, wide: int = WIDE) 
 
 def _svg(title: str, wide: float, high: float, drawn: Sequence[str]) -> str:
     size = f'viewBox="0 0 {wide:.0f} {high:.0f}" style="max-width:{1.25 * wide:.0f}px"'
-    return (f'<svg role="img" {size} aria-label="{escape(title, quote=True)}"><title>{escape(title)}</title>{"".join(drawn)}</svg>')
+    named, body = escape(title), "".join(drawn)
+    return f'<svg role="img" {size} aria-label="{escape(title, quote=True)}"><title>{named}</title>{body}</svg>'
 
 
 def _legend(names: Sequence[str]) -> str:
