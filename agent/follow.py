@@ -25,7 +25,7 @@ AHEAD = 3.0  # times the size of the base models' files: what loading a second p
 class Follower:
     """`start` looks every so many seconds in a thread of its own; `look` does it once. `load(version)` gives a Serving."""
 
-    def __init__(self, agent: "Agent", load: Callable[[str], Serving], every: float = 0.5,
+    def __init__(self, agent: "Agent", load: Callable[[str], Serving], every: float = 0.2,
                  room: Callable[[], bool] = lambda: True) -> None:
         """`room()`: whether memory allows to load the challenger ahead."""
         self.agent, self.load, self.every, self.room = agent, load, every, room
