@@ -78,11 +78,14 @@ def test_a_run_that_was_stopped_midway_ends_like_one_that_was_not(tmp_path: Path
     assert losses_of(wanted)[whole.total] < losses_of(wanted)[1]
 
 
-def test_a_finished_run_gives_its_best_again_without_a_step(tmp_path: Path):
+def test_a_finished_run_says_and_gives_its_best_again_without_a_step(tmp_path: Path):
     first = job(small(), tmp_path)
-    assert len(list(trainer.run(first))) == 15 + 3
+    steps = list(trainer.run(first))
+    assert len(steps) == 15 + 3
     again = job(small(), tmp_path)
-    assert list(trainer.run(again)) == [] and torch.equal(again.net.out.weight, first.net.out.weight)
+    said, = trainer.run(again)
+    assert (said.done, said.loss, said.held_out) == (15, steps[-1].loss, min(step.held_out for step in steps if step.held_out))
+    assert torch.equal(again.net.out.weight, first.net.out.weight)
 
 
 def test_a_state_of_another_recipe_is_not_gone_on_from(tmp_path: Path):

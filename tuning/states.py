@@ -26,6 +26,10 @@ class Progress:
     worse: int = 0
     """Epochs since then."""
     finished: bool = False
+    done: int = 0
+    """Steps."""
+    loss: float = math.nan
+    """Of the last step."""
     kept: dict[str, Any] = field(default_factory=dict)
     """What moved, as it was at the best epoch; empty before the first that gave a number."""
 
@@ -41,13 +45,14 @@ class Progress:
         groups = {"now": dict(moving(net)), "best": self.kept, "more": more}
         save_file({f"{group}.{name}": value.detach().cpu().contiguous() for group, values in groups.items()
                    for name, value in values.items()}, folder / FILE)
-        table = {"best": self.best, "worse": self.worse, "finished": self.finished}
+        table = {"best": self.best, "worse": self.worse, "finished": self.finished, "done": self.done, "loss": self.loss}
         (folder / "progress.json").write_text(json.dumps(table), encoding="utf-8")
 
     def read(self, folder: Path) -> None:
         """Back from a state's folder."""
         table = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        self.best, self.worse, self.finished = table["best"], table["worse"], table["finished"]
+        for name, value in table.items():
+            setattr(self, name, value)
         self.kept = tensors(folder, "best")
 
 

@@ -3,10 +3,13 @@
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from agent import paths
 from agent.domain import Domain
@@ -29,16 +32,43 @@ def train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: 
     """Yields TrainSteps, and a published Bundle for each domain; several domains share one generator adapter.
 
     A part that is not trained is taken from the champion. `starter`: publish to each domain's own `models/` folder.
+    The same call goes on where one that was killed stood.
     """
-    scratch = paths.training(settings.home) / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{'-'.join(domain.name for domain in domains)}"
+    names = "-".join(domain.name for domain in domains)
+    scratch = paths.training(settings.home) / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{names}"
     started, losses = datetime.now(UTC), {}
+    with _states(paths.training(settings.home) / f"states-{names}") as states:
+        yield from _train(domains, settings, recipe, bases, parts, starter, scratch, states, started, losses)
+
+
+@contextmanager
+def _states(folder: Path) -> Iterator[Path | None]:
+    """The folder of the trainers' states, gone after a run that ended well; None while another run has it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield None
+        return
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...], starter: bool,
+           scratch: Path, states: Path | None, started: datetime,
+           losses: dict[str, float]) -> Iterator[TrainStep | Note | Bundle]:
     for domain in domains:
         (scratch / domain.name).mkdir(parents=True)
-        yield from _watch(_router(domain, settings, recipe, bases, parts, scratch / domain.name), losses)
+        yield from _watch(_router(domain, settings, recipe, bases, parts, scratch / domain.name, states), losses)
     if "generator" in parts:
         sources = [_source(domain, settings, bases) for domain in domains]
         yield from _watch(train_generator.train(sources, recipe.generator, bases.generator, recipe.seed, scratch / "generator",
-                                                settings.cores), losses)
+                                                settings.cores, states and states / "generator",
+                                                paths.training(settings.home) / "tensorboard" / scratch.name), losses)
     for domain in domains:
         yield _publish(domain, settings, recipe, bases, parts, starter, scratch, started, losses, domains)
     shutil.rmtree(scratch)
@@ -53,11 +83,12 @@ def _watch(steps: Iterable[TrainStep | Note], losses: dict[str, float]) -> Itera
 
 
 def _router(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, parts: tuple[str, ...],
-            folder: Path) -> Iterator[TrainStep]:
+            folder: Path, states: Path | None) -> Iterator[TrainStep]:
     if "router" in parts:
         (folder / "router").mkdir()
         yield from train_router.train(dataset.router_rows(domain), recipe.router, bases.encoder, recipe.seed,
-                                      folder / "router", settings.cores)
+                                      folder / "router", settings.cores, state=states and states / f"router-{domain.name}",
+                                      curves=paths.training(settings.home) / "tensorboard" / folder.parent.name / domain.name)
     elif (parent := _champion(domain, settings)) and (old := parent.part("router")):
         shutil.copytree(old, folder / "router")
     else:
@@ -66,7 +97,8 @@ def _router(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, pa
 
 def _source(domain: Domain, settings: Settings, bases: Bases) -> train_generator.Source:
     """The domain's rows with the retrieval that will serve, each row as a question that is new to it."""
-    index = Index.build(domain, Encoder(bases.encoder, None, settings.cores), bases.encoder.fingerprint, paths.index(settings.home))
+    plain = Encoder(bases.encoder, None, settings.cores)
+    index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
     return train_generator.Source(domain, dataset.generator_rows(domain), partial(index.search, unseen=True))
 
 

@@ -61,6 +61,8 @@ def steps_of(epochs: Sequence[Sequence[Any]], recipe: PartRecipe) -> int:
 def run(job: Job) -> Iterator[TrainStep]:
     """Train; yields steps, one more with the held-out loss after every epoch. Afterwards the net is that of the best epoch.
 
+    A run that goes on says first how far it was, with the best held-out loss so far.
+
     The same recipe, rows and seed give the same steps on a CPU, whole or resumed. Under several processes no state is
     kept. Raises DataError if the loss never was a number, StoreError if a state cannot be written.
     """
@@ -70,6 +72,9 @@ def run(job: Job) -> Iterator[TrainStep]:
     last = states.last(job.state, _key(job)) if job.state else None
     if last:
         progress.read(last)
+        if progress.kept:
+            yield TrainStep(job.stage, bisect.bisect_left(_ends(job), progress.done), progress.done, job.total, progress.loss,
+                            progress.best)
     if not progress.finished:
         yield from in_steps(lambda tell: _train(job, progress, last, tell))
     if not progress.kept:
@@ -93,7 +98,7 @@ def _trainer(job: Job, progress: Progress, tell: Callable[[Any], None], scratch:
 
     recipe, device = job.recipe, device_of(torch)
     half = recipe.bf16 == "on" or (recipe.bf16 == "auto" and device == "cuda")
-    ends = [math.ceil(count / recipe.accumulate) for count in itertools.accumulate(map(len, job.epochs))]
+    ends = _ends(job)
     adversary = losses.Adversary(job.tuned.get_input_embeddings(), recipe.fgm) if recipe.fgm else None
 
     class Tuner(Trainer):
@@ -150,7 +155,7 @@ def _trainer(job: Job, progress: Progress, tell: Callable[[Any], None], scratch:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
             if "loss" not in logs:  # the summary at the end
                 return
-            done, loss = state.global_step, logs["loss"]
+            done, loss = progress.done, progress.loss = state.global_step, logs["loss"]
             epoch = bisect.bisect_left(ends, done)
             tell(TrainStep(job.stage, epoch, done, job.total, loss))
             if done not in ends:
@@ -188,6 +193,11 @@ def _trainer(job: Job, progress: Progress, tell: Callable[[Any], None], scratch:
         curves = TensorBoardCallback(SummaryWriter(str(job.curves or scratch)))
         trainer.add_callback(curves)
     return trainer
+
+
+def _ends(job: Job) -> list[int]:
+    """The step at which each epoch ends."""
+    return [math.ceil(count / job.recipe.accumulate) for count in itertools.accumulate(map(len, job.epochs))]
 
 
 def _key(job: Job) -> str:
