@@ -118,7 +118,7 @@ def accept_all(domain: Domain, store: Store, bases: Bases, settings: Settings) -
 
 def turn(place, bases: Bases, plan: recipe.Recipe, **more) -> tuple[list, Outcome]:
     domain, settings, store = place
-    steps = list(loop.retrain(domain, settings, plan, bases, store, **more))
+    steps = list(loop.retrain(domain, settings, plan, bases, store, ahead_s=0, **more))
     return steps[:-1], steps[-1]
 
 
@@ -175,7 +175,7 @@ def test_a_run_that_was_cut_off_goes_on_and_is_judged_once(place, bases, plan, t
         yield
 
     with pytest.raises(StoreError, match="not ours"):
-        list(loop.retrain(domain, settings, plan, bases, store, fence=lost))
+        list(loop.retrain(domain, settings, plan, bases, store, ahead_s=0, fence=lost))
     assert Registry(domain, settings.home).get().version == old.version
     steps, end = turn(place, bases, plan)
     assert end.status == "promoted"

@@ -6,6 +6,7 @@ call goes on from there. The same rows, recipe and champion are judged once; ask
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -29,16 +30,17 @@ from tuning.workshop import Workshop
 
 Fence = Callable[[], AbstractContextManager[Any]]
 """Gives a `with` that raises unless this run may still promote, and holds others off until it is left."""
+AHEAD_S = 6.0
 STATUS = {"promote": "promoted", "refuse": "refused", "abstain": "abstained"}
 
 
 def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, store: Store, *, by: str = "retune retrain",
-            limit: int = 0, rule: gate.Rule | None = None, fence: Fence = nullcontext,
+            limit: int = 0, rule: gate.Rule | None = None, fence: Fence = nullcontext, ahead_s: float = AHEAD_S,
             challenge: Callable[[Registry, Bundle], None] | None = None) -> Iterator[TrainStep | Note | Outcome]:
     """Yields steps and notes, then one Outcome.
 
-    limit: held-out questions at most; challenge: what is done with a better bundle in place of promoting it, such as giving
-    it a share of the sessions first. Raises DataError for rows that cannot be trained on; the champion stays as it was.
+    limit: held-out questions at most; ahead_s: how long running agents get to load a better bundle ahead; challenge: what is
+    done with a better bundle in place of promoting it, such as giving it a share of the sessions first. Raises DataError for rows that cannot be trained on; the champion stays as it was.
     """
     registry = Registry(domain, settings.home)
     champion = registry.get("champion")
@@ -52,7 +54,6 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
         bundle = shop.judged(registry)
         if bundle is None:
             yield from shop.tune()
-            yield Note("Comparing with the champion on rows that neither has learned from.")
             yield from shop.compare(limit)
             verdict = gate.decide(shop.compared.pairs, rule or gate.Rule(), shop.compared.targets)
             page.write_report(shop.bundle, shop.report(verdict))
@@ -64,6 +65,8 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
             yield Outcome("nothing", words, bundle.name, _report(bundle))
             return
         if said["decision"] == "promote":
+            registry.set_challenger(bundle.version, "about to be promoted", by)  # what follows the registry loads it ahead
+            time.sleep(ahead_s)
             with fence():
                 (challenge or _promote(champion, said["why"], by))(registry, bundle)
         shop.clear()

@@ -122,8 +122,8 @@ class Chat:
 
 def make_desk(source: Domain, folder: Path, shots: int, questions: int, wishes: int, seed: int) -> list[tuple[str, list[str]]]:
     """Write the young domain; returns its traffic as (message, what the person then teaches), in a drawn order."""
-    unwanted = shutil.ignore_patterns("models", "questions.jsonl", "__pycache__", "__init__.py")
-    shutil.copytree(source.folder, folder, ignore=unwanted)
+    shutil.copytree(source.folder, folder, ignore=shutil.ignore_patterns("models", "__pycache__", "__init__.py"))
+    (folder / "questions.jsonl").unlink()
     settings = (folder / "domain.toml").read_text(encoding="utf-8")
     (folder / "domain.toml").write_text(re.sub(r'(?m)^name = ".*"', 'name = "desk"', settings, count=1), encoding="utf-8")
     drawn = random.Random(seed)

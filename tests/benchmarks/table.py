@@ -9,6 +9,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- results: written by tests/benchmarks/table.py -->", "<!-- end of results -->"
+LEARNING = "<!-- learning: written by tests/benchmarks/table.py -->", "<!-- end of learning -->"
 DOMAINS = ("customer_service", "medical", "finance")
 ROWS = [("router accuracy", "router", "accuracy"), ("router ECE", "router", "ece"),
         ("out-of-scope recall", "router", "oos_recall"), ("in-scope coverage at that threshold", "router", "in_scope_coverage"),
@@ -44,11 +45,63 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def learning() -> str:
+    """The Markdown of what learning reached: the wheel, the replay, the gate, training speed; those that were measured."""
+    made = [part(read(name)) for name, part in (("flywheel", wheel), ("teacher", wheel), ("simulate", replay), ("gate", gate))
+            if read(name)]
+    train = RESULTS / "train.md"
+    return "\n\n".join(made + ([train.read_text(encoding="utf-8").strip()] if train.is_file() else []))
+
+
+def read(name: str) -> dict:
+    """A file of results, empty if there is none."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def wheel(told: dict) -> str:
+    """Stages with their time, and champion beside challenger."""
+    lines = [f"| {told['turns']} corrected turns | s |", "|---|---|", *(f"| {row['stage']} | {row['s']} |" for row in told["stages"]),
+             f"| together | {told['total_s']} |", "", f"{told['status']}: {told['words']}", "",
+             "| held-out rows | n | champion | challenger | difference, 95 % interval |", "|---|---|---|---|---|"]
+    lines += [f"| {row['part']} | {row['n']} | {row['champion']:.3f} | {row['challenger']:.3f} | {row['delta']:+.3f} "
+              f"({row['low']:+.3f} to {row['high']:+.3f}) |" for row in told["report"]["figures"]]
+    return "\n".join(lines)
+
+
+def replay(told: dict) -> str:
+    """The learning curves and what asking about uncertain turns is worth."""
+    lines = ["| replay | turns | labels | wrong ones trained on | accuracy |", "|---|---|---|---|---|"]
+    for curve in told["curves"]:
+        lines += [f"| asked {curve['plan']['ask']} | {row['turns']} | {row['labels']} | {row['wrong']} | {row['accuracy']:.4f} |"
+                  for row in curve["points"]]
+    if every := told.get("everything"):
+        lines.append(f"| trained on every label | | {told['rows']} | | {every['accuracy']:.4f} |")
+        lines += ["", "Of the accuracy with every label: " + ", ".join(
+            f"{share:.1%} asking {ask}" for ask, share in told["of_everything"].items()) + f", with {told['labels_share']:.0%} of the labels."]
+    if asking := told.get("asking"):
+        lines += ["", f"Uncertain turns instead of random ones: {asking['difference']:+.4f} "
+                  f"({asking['low']:+.4f} to {asking['high']:+.4f}, {asking['replays']} replay(s), {asking['rows']} test rows)."]
+    return "\n".join(lines)
+
+
+def gate(told: dict) -> str:
+    """How often each decision was made, by scenario."""
+    lines = ["| the gate on itself | runs | promote | refuse | abstain |", "|---|---|---|---|---|"]
+    for name, row in told.items():
+        if isinstance(row, dict) and "runs" in row:
+            shares = " | ".join(f"{row[what]['share']:.1%}" for what in ("promote", "refuse", "abstain"))
+            lines.append(f"| {name} | {row['runs']} | {shares} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Replace what stands between the markers of the README."""
     text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    for (begin, end), made in (((BEGIN, END), table()), (LEARNING, learning())):
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{made}\n{end}{rest.partition(end)[2]}"
+    README.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
