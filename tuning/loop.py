@@ -40,7 +40,8 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
     """Yields steps and notes, then one Outcome.
 
     limit: held-out questions at most; ahead_s: how long running agents get to load a better bundle ahead; challenge: what is
-    done with a better bundle in place of promoting it, such as giving it a share of the sessions first. Raises DataError for rows that cannot be trained on; the champion stays as it was.
+    done with a better bundle in place of promoting it, such as giving it a share of the sessions first.
+    Raises DataError for rows that cannot be trained on; the champion stays as it was.
     """
     registry = Registry(domain, settings.home)
     champion = registry.get("champion")
