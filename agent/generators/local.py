@@ -62,7 +62,7 @@ class LocalGenerator:
             except Exception as error:  # handed to the waiting side, which raises it
                 put(error)
 
-        worker = threading.Thread(target=run, name="generate", daemon=True)
+        worker = threading.Thread(target=run, name="generate")  # waited for at exit: it ends at the next token
         worker.start()
         try:
             while (item := await pieces.get()) is not None:
