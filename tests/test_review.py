@@ -246,7 +246,7 @@ def test_a_terminal_needs_one_key_and_no_return(desk):
         command = [sys.executable, "-c", code, str(domain.folder), "--home", str(home)]
         run = subprocess.Popen(command, stdin=terminal, stdout=said, stderr=said, cwd=ROOT)
         try:
-            for _ in range(400):  # what is pressed before a key is waited for is thrown away, so press until it is over
+            for _ in range(3000):  # what is pressed before a key is waited for is thrown away, so press until it is over
                 os.write(keyboard, b"x")
                 with suppress(subprocess.TimeoutExpired):
                     run.wait(0.1)
