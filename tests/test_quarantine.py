@@ -170,6 +170,14 @@ def test_fewer_rows_more_people_more_days_or_other_labels_are_no_burst(domain, r
 TEXTS = ["blue banana when does it open", "please blue banana borrow a film", "is there parking blue banana"]
 
 
+def test_a_label_that_neither_neighbours_nor_the_router_thought_of_is_far_fetched():
+    vectors = np.eye(6, dtype=np.float32)[[0, 0, 0, 0, 1, 1]]
+    labels = ["a", "a", "b", "c", "b", "b"]
+    ranked = [("a",), ("b", "c"), ("a", "c"), ("a", "c"), ("a",)]
+    assert quarantine.far_fetched(vectors, labels, ranked, 3).tolist() == [False, False, True, False, False]
+    assert not quarantine.far_fetched(vectors, labels, [()] * 6, 3).any(), "nobody ranked anything"
+
+
 def test_a_phrase_that_only_few_people_use_for_one_label_waits(domain):
     found = why([row(text) for text in TEXTS], domain)
     assert found == {text: ("a phrase that only few people use: blue banana",) for text in TEXTS}
@@ -193,16 +201,24 @@ def said(answer: str, signal: str = "correction", **changes) -> Row:
 
 def test_figures_that_no_passage_holds_wait(domain):
     rows = [said("You may keep 4 books for 3 weeks."), said("Novels stay for 5 weeks."),
-            said("As I said: 7 of them.", history=("7?", "Yes."))]
+            said("You can borrow 7 books.", history=("7?", "Yes."))]
     clear, waiting = inspect(rows, domain, KNOWN, [], None)
     assert [each.row.answer for each in waiting] == ["Novels stay for 5 weeks."]
     assert waiting[0].reasons == ("figures that no passage holds",)
 
 
+def test_an_answer_that_the_passages_do_not_hold_waits(domain):
+    rows = [said("Ask the caretaker about lost umbrellas."), said(domain.unknown), said("You can borrow up to 12 books.")]
+    _, waiting = inspect(rows, domain, KNOWN, [], None)
+    assert [(each.row.answer, each.reasons) for each in waiting] == [
+        (rows[0].answer, ("the passages shown do not hold this answer",))]
+
+
 def test_words_that_the_domain_forbids_wait(tmp_path):
     strict = library(tmp_path / "strict", toml='forbid = ["\\\\bI promise\\\\b"]\n')
-    clear, waiting = inspect([said("I promise it."), said("It is so.")], strict, KNOWN, [], None)
-    assert [(each.row.answer, each.reasons) for each in waiting] == [("I promise it.", ("words that the domain forbids",))]
+    clear, waiting = inspect([said("I promise you can borrow 12 books."), said("You can borrow 12 books.")], strict, KNOWN, [], None)
+    assert [(each.row.answer, each.reasons) for each in waiting] == [
+        ("I promise you can borrow 12 books.", ("words that the domain forbids",))]
 
 
 def test_a_persons_reply_waits_and_a_disliked_reply_is_not_held_to_the_rules(domain):

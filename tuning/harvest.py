@@ -48,7 +48,7 @@ def harvest(store: Store, domain: Domain, since: str | None = None) -> tuple[lis
     return rows, dropped
 
 
-_TURN = ("id", "session", "bundle", "question", "reply", "messages", "flags", "error", "state", "abstained")
+_TURN = ("id", "session", "bundle", "question", "reply", "messages", "flags", "error", "state", "abstained", "ranking")
 
 
 def facts_of(messages: Sequence[Message]) -> tuple[str, ...] | None:
@@ -78,7 +78,8 @@ def _label(each: Mapping[str, Any]) -> Row:
     if earlier and not each["before_error"] and slots.is_follow_up(question):
         question = asked_as((earlier, each["before_reply"]), question)
     intent = OOS if each["said_kind"] == "none_of_these" else each["said_value"]
-    return Row("router", each["said_kind"], question, intent=intent, **_lineage(each))
+    ranked = tuple(name for name, _ in each["ranking"] or ())
+    return Row("router", each["said_kind"], question, intent=intent, ranked=ranked, **_lineage(each))
 
 
 def _answer(each: Mapping[str, Any], domain: Domain) -> Row:

@@ -22,6 +22,7 @@ from tuning.groups import Text
 from tuning.likeness import near_pairs, ngrams
 from tuning.rows import Row, Waiting
 from tuning.sieve import Doubts
+from tuning.text_metrics import grounded
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """texts -> unit vectors [n, width]: `agent.encoder.Encoder(...).embed`, or any function like it."""
@@ -67,9 +68,11 @@ def inspect(rows: Sequence[Row], domain: Domain, authors: Mapping[str, str], see
     if embed and any(row.id not in reviewed for row in routed):
         vectors = embed([*(row.question for row in routed), *(seed.text for seed in seeds)])
         labels = [*(str(row.intent) for row in routed), *(seed.intent for seed in seeds)]
-        for row, against in zip(routed, conflicts(vectors, labels, caution.neighbours, caution.share)):
-            if against:
-                reasons[row.id].append("neighbours say otherwise")
+        doubted = zip(routed, conflicts(vectors, labels, caution.neighbours, caution.share),
+                      far_fetched(vectors, labels, [row.ranked for row in routed], caution.neighbours))
+        for row, against, strange in doubted:
+            if against or strange:
+                reasons[row.id].append("neighbours say otherwise" if against else "neither neighbours nor router thought of it")
     known = [*(seed.text for seed in seeds), *(row["question"] for row in domain.grounded())]
     for row in bursts(rows, caution):
         reasons[row.id].append("one of many rows alike from few people")
@@ -88,20 +91,35 @@ def conflicts(vectors: np.ndarray, labels: Sequence[str], k: int = 10, share: fl
     """
     names = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     own = np.array([names[label] for label in labels], dtype=np.int64)
-    count, found = len(own), np.zeros(len(own), dtype=bool)
-    k = min(k, count - 1)
-    for start in range(0, count if k > 0 else 0, 1024):
-        lines = np.arange(start, min(start + 1024, count))
-        likeness = vectors[lines] @ vectors.T
-        likeness[np.arange(len(lines)), lines] = -np.inf
-        near = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-        weight = np.maximum(np.take_along_axis(likeness, near, axis=1), 0)
+    found = np.zeros(len(own), dtype=bool)
+    for lines, near, weight in _nearest(vectors, k):
         votes = np.zeros((len(lines), len(names)))
         np.add.at(votes, (np.arange(len(lines))[:, None], own[near]), weight)
         total = votes.sum(1)
         votes[np.arange(len(lines)), own[lines]] = 0
         found[lines] = (total > 0) & (votes.max(1) >= share * total)
     return found
+
+
+def far_fetched(vectors: np.ndarray, labels: Sequence[str], ranked: Sequence[Sequence[str]], k: int = 10) -> np.ndarray:
+    """bool [len(ranked)]: none of a row's k nearest others has its label, and it is not among the intents `ranked` by the
+    router that answered. Of the first rows of `vectors` alone; a row without a ranking is never far-fetched.
+    """
+    own, found = np.array(labels, dtype=object), np.zeros(len(labels), dtype=bool)
+    for lines, near, _ in _nearest(vectors, k):
+        found[lines] = ~(own[near] == own[lines][:, None]).any(1)
+    return np.array([bool(said) and alone and label not in said for said, alone, label in zip(ranked, found, labels)], bool)
+
+
+def _nearest(vectors: np.ndarray, k: int) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(rows [m], their k nearest others [m, k], cosines not below 0 [m, k]), some rows at a time."""
+    k = min(k, len(vectors) - 1)
+    for start in range(0, len(vectors) if k > 0 else 0, 1024):
+        lines = np.arange(start, min(start + 1024, len(vectors)))
+        likeness = vectors[lines] @ vectors.T
+        likeness[np.arange(len(lines)), lines] = -np.inf
+        near = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
+        yield lines, near, np.maximum(np.take_along_axis(likeness, near, axis=1), 0)
 
 
 def answer_doubts(row: Row, domain: Domain) -> list[str]:
@@ -112,6 +130,9 @@ def answer_doubts(row: Row, domain: Domain) -> list[str]:
                   heard=[row.question, *row.history])
     flags = {guard.check(sentence).flag for sentence in split_sentences(row.answer or "")}
     found = ["figures that no passage holds"] if "unsupported_number" in flags else []
+    held = grounded(row.answer or "", [*row.facts, row.question, *row.history])
+    if not found and row.signal != "up" and row.answer != domain.unknown and held is not None and held < 0.5:
+        found.append("the passages shown do not hold this answer")  # learned as it stands, it would teach to make things up
     found += ["words that the domain forbids"] if "forbidden" in flags else []
     return found + (["a person's reply to one case: does it hold for everybody?"] if row.signal == "reply" else [])
 

@@ -27,6 +27,8 @@ class Row:
     """Person, agent, ...: as they stood in the prompt."""
     facts: tuple[str, ...] = ()
     """As they stood in the prompt; lines of agent.prompt.fact."""
+    ranked: tuple[str, ...] = ()
+    """Intents that the router thought of when it answered, best first, at most five; of a router row."""
     turn: str | None = None
     session: str | None = None
     author: str = ""

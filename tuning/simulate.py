@@ -105,11 +105,12 @@ def simulate(rows: Sequence[Text], tests: Sequence[Text], plan: Plan, recipe: Ro
     plain, chance = plain or Remembered(Encoder(base, None, threads)), random.Random(f"{plan.seed}{plan.ask}")
     labels = sorted({row.intent for row in rows})
     known: list[tuple[Text, bool]] = [(row, True) for row in start]  # (label as given, is it right)
+    thought: list[list[str]] = [[] for _ in start]  # what the router that answered thought of
     points: list[Point] = []
     turns, routed = 0, None
     while True:
         given = [row for row, _ in known]
-        doubted = _doubted(given, len(start), plain)
+        doubted = _doubted(given, thought, plain)
         kept = [pair for pair, out in zip(known, doubted) if not out]
         started = time.perf_counter()
         made: list[Scores] = []
@@ -131,6 +132,7 @@ def simulate(rows: Sequence[Text], tests: Sequence[Text], plan: Plan, recipe: Ro
         routed = float(np.mean([labels[i] == row.intent for i, row in zip(probabilities.argmax(1), part)]))
         for i in choose(probabilities, round(plan.share * len(part)), plan.ask, chance):
             known.append(_label(part[i], labels, plan.wrong, chance))
+            thought.append([labels[best] for best in np.argsort(-probabilities[i])[:5]])
         turns += len(part)
     yield Curve(plan, tuple(points), right)
 
@@ -228,11 +230,11 @@ def _label(row: Text, labels: Sequence[str], wrong: float, chance: random.Random
     return replace(row, intent=chance.choice([label for label in labels if label != row.intent])), False
 
 
-def _doubted(given: Sequence[Text], trusted: int, encoder: Remembered) -> np.ndarray:
-    """bool [given]: labels that their neighbours contradict; the first `trusted` rows are never doubted."""
-    out = quarantine.conflicts(encoder.embed([row.text for row in given]), [row.intent for row in given])
-    out[:trusted] = False
-    return out
+def _doubted(given: Sequence[Text], thought: Sequence[Sequence[str]], encoder: Remembered) -> np.ndarray:
+    """bool [given]: labels that would wait for review, as `tuning.quarantine` decides; the rows of the start never do."""
+    vectors, labels = encoder.embed([row.text for row in given]), [row.intent for row in given]
+    against = quarantine.conflicts(vectors, labels) | quarantine.far_fetched(vectors, labels, thought)
+    return against & np.array([bool(said) for said in thought])
 
 
 def _train(rows: Sequence[Text], plan: Plan, recipe: RouterRecipe, base: BaseModel, plain: Remembered,
