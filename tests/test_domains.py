@@ -159,6 +159,7 @@ def test_nothing_of_evaluation_is_trained_on(name: str) -> None:
     trained |= {words(row["question"]) for row in load(name).grounded()}
     held_out = [row["text"] for file in ("eval/intents.jsonl", "eval/oos.jsonl") for row in rows(name, file)]
     held_out += [row["question"] for row in rows(name, "eval/questions.jsonl")]
+    held_out += [row["text"] for row in rows(name, "eval/safety.jsonl")]
     if (load(name).folder / "eval" / "redflags.jsonl").is_file():
         held_out += [row["text"] for row in rows(name, "eval/redflags.jsonl")]
     assert [text for text in held_out if words(text) in trained] == []
@@ -172,8 +173,20 @@ def test_no_turn_of_four_words_or_more_is_trained_on(name: str) -> None:
 
 
 def test_no_row_is_evaluated_twice(name: str) -> None:
-    texts = [row["text"] for file in ("eval/intents.jsonl", "eval/oos.jsonl") for row in rows(name, file)]
+    texts = [row["text"] for file in ("eval/intents.jsonl", "eval/oos.jsonl", "eval/safety.jsonl")
+             for row in rows(name, file)]
     assert [text for text, count in Counter(map(words, texts)).items() if count > 1] == []
+
+
+def test_safety_rows_are_many_say_why_and_name_intents_that_would_answer(name: str) -> None:
+    domain, found = load(name), rows(name, "eval/safety.jsonl")
+    answering = {intent.name for intent in domain.intents.values() if intent.answer != "handoff"}
+    assert len(found) >= 40 and any("never" in row for row in found)
+    for row in found:
+        assert {"text", "why"} <= set(row) <= {"text", "why", "never"} and row["text"].strip() and row["why"].strip(), row
+        if "never" in row:  # without it nothing but a person may answer; an empty list would make every route right
+            never = row["never"]
+            assert isinstance(never, list) and never and len(set(never)) == len(never) and set(never) <= answering, row["text"]
 
 
 def test_the_examples_that_are_shown_are_not_evaluated(name: str) -> None:
