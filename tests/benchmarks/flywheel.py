@@ -4,7 +4,7 @@ A young domain is cut from a shipped one: its articles, tools and held-out rows 
 tuned generator. A chat process answers a pipe from the first line to the last; people's corrections go in as its commands.
 `retrain` and `rollback` run as processes of their own, and the chat has to follow them.
 
-    python tests/benchmarks/flywheel.py --questions 130 --wishes 70 --out results/flywheel.json
+    python tests/benchmarks/flywheel.py --questions 110 --wishes 90 --out results/flywheel.json
 """
 
 import argparse
@@ -167,10 +167,10 @@ def arguments() -> argparse.Namespace:
     """What can be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--domain", default="finance")
-    parser.add_argument("--questions", type=int, default=130)
-    parser.add_argument("--wishes", type=int, default=70)
+    parser.add_argument("--questions", type=int, default=110)
+    parser.add_argument("--wishes", type=int, default=90)
     parser.add_argument("--shots", type=int, default=10)
-    parser.add_argument("--limit", type=int, default=60, help="held-out questions")
+    parser.add_argument("--limit", type=int, default=48, help="held-out questions")
     parser.add_argument("--recipe", default="young")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "flywheel.json")
