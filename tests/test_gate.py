@@ -311,7 +311,7 @@ def test_an_equal_challenger_is_seldom_promoted(count: int, discordance: float, 
 
 def test_five_points_are_found_with_620_pairs() -> None:
     promoted = sum(verdict.decision == "promote" for verdict in judged(60, 43, 620, 0.2, 0.05))
-    assert promoted >= 46  # 0.87 in the benchmark
+    assert promoted >= 46  # 0.86 in the benchmark
 
 
 def test_a_poisoned_challenger_is_refused_for_its_intent() -> None:
