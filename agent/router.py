@@ -19,7 +19,8 @@ from agent.types import Route
 class Router:
     """`route(texts)` gives a Route each. Reads the folder that `tuning.train_router` writes."""
 
-    def __init__(self, folder: Path, base: BaseModel, threads: int = 1) -> None:
+    def __init__(self, folder: Path, base: BaseModel, threads: int = 1, plain: Encoder | None = None) -> None:
+        """`plain`: the untuned encoder where it is loaded already; some heads read its vectors beside the tuned ones."""
         try:
             table = json.loads((folder / "router.json").read_text(encoding="utf-8"))
             head = weights.read(folder / "head.safetensors")
@@ -31,6 +32,7 @@ class Router:
         self._weight, self._bias = head["weight"], head["bias"]
         tuned = table.get("encoder", "tuned") == "tuned"  # else the head alone was
         self.encoder = Encoder(base, folder / "adapter" if tuned else None, threads)
+        self._plain = (plain or Encoder(base, None, threads)) if table.get("plain") else None
 
     def route(self, texts: Sequence[str]) -> list[Route]:
         """A Route for each text; `intent` is None where the out-of-scope score passes the threshold."""
@@ -41,7 +43,10 @@ class Router:
         """(calibrated probabilities [n, intents], out-of-scope probability [n])."""
         if not texts:
             return np.zeros((0, len(self.labels))), np.zeros(0)
-        logits = self.encoder.embed(texts) @ self._weight.T + self._bias
+        vectors = self.encoder.embed(texts)
+        if self._plain:
+            vectors = np.hstack([vectors, self._plain.embed(texts)])
+        logits = vectors @ self._weight.T + self._bias
         features = oos_features(logits, self._temperature)
         outside = 1 / (1 + np.exp(-(features @ self._oos[:-1] + self._oos[-1])))
         return softmax(logits[:, :-1] / self._temperature), outside

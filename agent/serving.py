@@ -78,11 +78,11 @@ class Serving:
         bundle.check_fits(domain, bases.encoder, bases.generator)
         if not (routes := bundle.part("router")):
             raise BundleError(f"Bundle {bundle.name} has no router; run `retune train {domain.name}`.")
+        # vectors of articles outlive a bundle, so they come from the plain encoder
+        plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
         router = _share(("router", bases.encoder, _part_hash(bundle, "router"), settings.cores),
-                        lambda: Router(routes, bases.encoder, settings.cores))
-        if index is None:  # vectors of articles outlive a bundle, so they come from the plain encoder
-            plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
-            index = Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
+                        lambda: Router(routes, bases.encoder, settings.cores, plain))
+        index = index or Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
         adapter = bundle.part("generator")
         generator = generator or _share(("generator", bases.generator, _part_hash(bundle, "generator"), settings.engine,
                                          settings.cores), lambda: LocalGenerator(bases.generator, adapter, settings))

@@ -13,6 +13,8 @@ import numpy as np
 from agent.router import oos_features, softmax
 from tuning.dataset import OOS
 
+SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+
 
 def calibrate(labels: Sequence[str], logits: np.ndarray, truth: Sequence[str], coverage: float) -> dict[str, Any]:
     """The table of router.json from held-out logits [n, labels + 1], the last column out of scope, and their intents.
@@ -27,6 +29,40 @@ def calibrate(labels: Sequence[str], logits: np.ndarray, truth: Sequence[str], c
     probability = 1 / (1 + np.exp(-(features @ weights[:-1] + weights[-1])))
     return {"labels": list(labels), "temperature": temperature, "oos_weights": weights.tolist(),
             "oos_threshold": float(np.quantile(probability[inside], coverage)), "held_out_rows": len(truth)}
+
+
+def fit_plain(vectors: np.ndarray, intents: Sequence[str], labels: Sequence[str],
+              strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """(weight [labels + 1, hidden], bias [labels + 1]) of a logistic regression on vectors of the untuned encoder.
+
+    strength: inverse of the penalty. An output that no row has, such as out of scope, is made unlikely.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=strength, max_iter=2000).fit(vectors, intents)
+    coefficients, offsets = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # sklearn gives one row: how much the second class is before the first
+        coefficients, offsets = np.vstack([-coefficients, coefficients]) / 2, np.r_[-offsets, offsets] / 2
+    weight, bias = np.zeros((len(labels) + 1, vectors.shape[1])), np.full(len(labels) + 1, offsets.min() - 10.0)
+    place = {label: i for i, label in enumerate([*labels, OOS])}
+    for name, row, offset in zip(fitted.classes_, coefficients, offsets):
+        weight[place[name]], bias[place[name]] = row, offset
+    return weight, bias
+
+
+def fit_share(tuned: np.ndarray, plain: np.ndarray, labels: Sequence[str], truth: Sequence[str]) -> float:
+    """How much of the plain head's logits is added to the tuned head's: the least negative log-likelihood of held-out rows,
+    each mixture at its own best temperature.
+    """
+    place = {label: i for i, label in enumerate([*labels, OOS])}
+    target = np.array([place[intent] for intent in truth])
+
+    def loss(share: float) -> float:
+        logits = tuned + share * plain
+        logits = logits / _fit_temperature(logits, target)
+        return float(-np.log(softmax(logits)[np.arange(len(target)), target] + 1e-12).mean())
+
+    return min(SHARES, key=loss)
 
 
 def write_router(out: Path, table: dict[str, Any], weight: np.ndarray, bias: np.ndarray) -> None:

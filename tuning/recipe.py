@@ -72,6 +72,9 @@ class RouterRecipe(PartRecipe):
     """none, or balanced: every intent weighs the same, however many rows it has."""
     contrastive: float
     """Weight of the supervised contrastive loss beside cross-entropy."""
+    plain_head: float
+    """A second head on vectors of the untuned encoder is added as far as it helps on held-out rows: the inverse of its
+    penalty; 0 is off."""
     coverage: float
     """Share of in-scope rows that the out-of-scope threshold has to let through."""
 
@@ -161,6 +164,7 @@ RANGES = {"rank": (1, 1024), "alpha": (1, 4096), "frozen_layers": (0, 1000), "le
           "dropout": (0.0, 0.9), "epochs": (1, 10_000), "batch": (1, 100_000), "accumulate": (1, 100_000),
           "focal_gamma": (0.0, 20.0), "label_smoothing": (0.0, 0.9), "fgm": (0.0, 100.0), "held_out": (0.001, 0.9),
           "patience": (0, 10_000), "seeds": (1, 100), "save_every": (1, 10_000_000), "contrastive": (0.0, 100.0),
+          "plain_head": (0.0, 1e4),
           "coverage": (0.5, 1.0), "rows": (1, 100_000_000), "group": (1, 10_000), "max_length": (64, 1_000_000),
           "whole_answers": (0.0, 1.0), "answer_start": (1, 100_000), "typos": (0.0, 1.0), "synonyms": (0.0, 1.0),
           "paraphrases": (0.0, 1.0), "beta": (1e-6, 100.0), "sft_weight": (0.0, 100.0), "minutes": (0.0, 100_000.0),
