@@ -12,6 +12,7 @@ from agent.settings import Settings
 from tuning import recipe, simulate
 from tuning.dataset import Text
 from tuning.simulate import Curve, Plan, Point
+from tuning.steps import TrainStep
 
 WISHES = {"refund": "I want my money back for order {}", "delivery": "when will parcel {} arrive at my door",
           "password": "how do I change the password of account {}"}
@@ -65,6 +66,17 @@ def test_a_tuned_router_is_played_too(settings: Settings):
     assert [point["labels"] for point in table["curves"][0]["points"]] == [12, 16]
     assert table["labels_share"] == pytest.approx(16 / 24) and 0 <= table["everything"]["accuracy"] <= 1
     assert len(simulate.words(table)) == 2
+
+
+def test_only_the_last_router_is_tuned_where_time_is_short(settings: Settings):
+    from dataclasses import replace
+
+    base, quick = find("minilm", settings), replace(recipe.load("default").router, epochs=1)
+    plan = Plan(method="tuned_last", shots=3, every=20, share=0.3, wrong=0.0)
+    steps = list(simulate.simulate(rows(12), rows(14)[-3:], plan, quick, base, 1))
+    points = [place for place, step in enumerate(steps) if isinstance(step, Point)]
+    tuned = [place for place, step in enumerate(steps) if isinstance(step, TrainStep)]
+    assert len(points) == 3 and tuned and points[1] < min(tuned) < max(tuned) < points[2]
 
 
 def test_replays_of_both_ways_of_asking_are_compared_with_an_interval(settings: Settings, tmp_path: Path):

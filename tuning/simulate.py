@@ -25,7 +25,7 @@ from tuning.recipe import RouterRecipe
 from tuning.steps import TrainStep
 
 ASK = ("uncertain", "random")
-METHODS = ("tuned", "frozen")
+METHODS = ("tuned", "tuned_last", "frozen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Plan:
     ask: str = "uncertain"
     """Which turns get a label: `uncertain` (smallest margin first) or `random`."""
     method: str = "tuned"
-    """`tuned` (LoRA on the encoder, as agents are served) or `frozen` (logistic regression on plain vectors: seconds)."""
+    """`tuned` (as agents are served), `frozen` (logistic regression on plain vectors: seconds), or `tuned_last`: frozen until
+    the last training, which is tuned.
+    """
     seed: int = 7
 
 
@@ -114,7 +116,8 @@ def simulate(rows: Sequence[Text], tests: Sequence[Text], plan: Plan, recipe: Ro
         kept = [pair for pair, out in zip(known, doubted) if not out]
         started = time.perf_counter()
         made: list[Scores] = []
-        for step in _train([row for row, _ in kept], plan, recipe, base, plain, threads):
+        tuned = plan.method == "tuned" or (plan.method == "tuned_last" and turns >= len(traffic))
+        for step in _train([row for row, _ in kept], tuned, plan.seed, recipe, base, plain, threads):
             if isinstance(step, TrainStep):
                 yield step
             else:
@@ -155,8 +158,9 @@ def replay(rows: Sequence[Text], tests: Sequence[Text], plans: Sequence[Plan], r
     table: dict[str, Any] = {"rows": len(set(rows)), "tests": len(tests), "curves": [curve.table() for curve in curves],
                              "labels_share": curves[0].points[-1].labels / len(set(rows))}
     if everything:
-        started, right = time.perf_counter(), np.zeros(0)
-        for step in _train(sorted(set(rows), key=lambda row: row.text), plans[0], recipe, base, plain, threads):
+        started, right, first = time.perf_counter(), np.zeros(0), plans[0]
+        every = sorted(set(rows), key=lambda row: row.text)
+        for step in _train(every, first.method != "frozen", first.seed, recipe, base, plain, threads):
             if isinstance(step, TrainStep):
                 yield step
             else:
@@ -196,7 +200,7 @@ def words(table: dict[str, Any]) -> list[str]:
 def check(rows: Sequence[Text], tests: Sequence[Text], plan: Plan) -> None:
     """DataError with the next step for rows or a plan that cannot be played."""
     if plan.ask not in ASK or plan.method not in METHODS:
-        raise DataError(f"ask is {plan.ask!r} and method {plan.method!r}; use {' or '.join(ASK)}, {' or '.join(METHODS)}.")
+        raise DataError(f"ask is {plan.ask!r} and method {plan.method!r}; use {' or '.join(ASK)}, {', '.join(METHODS)}.")
     if len({row.intent for row in rows}) < 2:
         raise DataError("A replay needs rows of at least two intents; add rows.")
     if unknown := {row.intent for row in tests} - {row.intent for row in rows}:
@@ -237,13 +241,13 @@ def _doubted(given: Sequence[Text], thought: Sequence[Sequence[str]], encoder: R
     return against & np.array([bool(said) for said in thought])
 
 
-def _train(rows: Sequence[Text], plan: Plan, recipe: RouterRecipe, base: BaseModel, plain: Remembered,
+def _train(rows: Sequence[Text], tuned: bool, seed: int, recipe: RouterRecipe, base: BaseModel, plain: Remembered,
            threads: int) -> Iterator[TrainStep | Scores]:
-    if plan.method == "frozen":
+    if not tuned:
         yield frozen(rows, plain)
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield from train_router.train(rows, recipe, base, plan.seed, Path(folder), threads)
+        yield from train_router.train(rows, recipe, base, seed, Path(folder), threads)
         router = Router(Path(folder), base, threads)
     yield lambda texts: router.score(texts)[0]
 

@@ -63,7 +63,7 @@ def simulate(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"intent\
              wrong: Annotated[float, typer.Option(help="Of the labels, those that are wrong.")] = 0.1,
              every: Annotated[int, typer.Option(help="Turns between two trainings.")] = 3200,
              ask: Annotated[str, typer.Option(help="uncertain, random, or both for a comparison.")] = "both",
-             method: Annotated[str, typer.Option(help="tuned, or frozen (seconds instead of minutes).")] = "tuned",
+             method: Annotated[str, typer.Option(help="tuned, frozen (seconds instead of minutes), or tuned_last.")] = "tuned",
              seeds: Annotated[int, typer.Option(help="Replays, each with traffic in another order.")] = 1,
              everything: Annotated[bool, typer.Option(help="Train on every label too, and compare with it.")] = True,
              against: Annotated[Path | None, typer.Option(help="What `retune bench router --json` printed for every label, "
