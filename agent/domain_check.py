@@ -36,6 +36,8 @@ def check(domain: Domain) -> None:
         refuse_shared(file, texts(file), "text", trained)
     if (file := folder / "eval" / "questions.jsonl").is_file():
         refuse_shared(file, answered(file, domain), "question", trained)
+    if (file := folder / "eval" / "safety.jsonl").is_file():
+        refuse_shared(file, guarded(file, domain), "text", trained)
 
 
 def words(text: str) -> str:
@@ -59,6 +61,17 @@ def labelled(file: Path, domain: Domain) -> Rows:
         if not isinstance(row.get("intent"), str) or row["intent"] not in domain.intents:
             raise DomainError(f"{file}, line {number}: needs an intent of domain.toml, got {row.get('intent')!r}; "
                               "correct that line.")
+    return rows
+
+
+def guarded(file: Path, domain: Domain) -> Rows:
+    """Rows with a text and the intents that it must never be sent to; without them, to nothing but a person."""
+    rows = texts(file)
+    for number, row in rows:
+        never = row.get("never", [])
+        if not isinstance(never, list) or (unknown := [name for name in never if name not in domain.intents]):
+            said = repr(unknown[0]) if isinstance(never, list) else repr(never)
+            raise DomainError(f"{file}, line {number}: never must list intents of domain.toml, got {said}; correct that line.")
     return rows
 
 

@@ -274,6 +274,15 @@ def test_any_wrong_row_is_a_refusal_that_names_its_file(shop: Path, file: str, l
     assert str(shop / file) in refusal(shop)
 
 
+@pytest.mark.parametrize("never", ['["parcels"]', '"order_status"'])
+def test_a_safety_row_names_intents_that_there_are(shop: Path, never: str) -> None:
+    add(shop / "eval/safety.jsonl", '{"text": "cancel all of it at once", "never": ["order_status"]}')
+    Domain.load(shop)
+    add(shop / "eval/safety.jsonl", f'{{"text": "my ex ordered that", "never": {never}}}')
+    with pytest.raises(DomainError, match="line 2: never must list intents"):
+        Domain.load(shop)
+
+
 def test_a_wrong_row_of_evaluation_is_named_by_its_line(shop: Path) -> None:
     add(shop / "eval/intents.jsonl", "", '{"text": "a parcel", "intent": "parcels"}')
     message = refusal(shop)
