@@ -23,7 +23,7 @@ from tuning.harvest import harvest
 
 COLUMNS = ("question", "reply", "state", "intent", "confidence", "ranking", "oos", "abstained", "slots", "error", "created")
 _FLAGS = {
-    "unsupported_number": "a sentence had a figure that no passage holds; the guard put words of a passage in its place",
+    "unsupported_number": "a sentence had a figure that no passage holds; the guard put another in its place",
     "forbidden": "a sentence said what the domain forbids; the guard put another in its place",
     "unreadable": "the message was empty or too long and was not read",
     "error": "the engine failed or the turn was broken off; that says nothing about the model",
