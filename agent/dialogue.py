@@ -66,6 +66,13 @@ class Move:
     """What to look up, where it is not the message itself."""
 
 
+def asks_back(domain: Domain, route: Route, text: str) -> bool:
+    """Whether two intents are too close to act on either."""
+    ranking = route.ranking
+    close = len(ranking) > 1 and ranking[0][1] - ranking[1][1] < domain.clarify_margin
+    return close and ranking[0][1] < CLARIFY_BELOW and len(text.split()) > 1
+
+
 def step(domain: Domain, state: State, text: str, route: Route, read: Read, changes: Callable[[Intent], bool]) -> Move:
     """The move for `text`; `changes` says whether an intent's tool changes something and so needs a yes."""
     here = _Step(domain, text, route, read, changes)
@@ -235,8 +242,7 @@ class _Step:
         if self.route.intent is None:
             return Move("refuse", state)
         ranking = self.route.ranking
-        close = len(ranking) > 1 and ranking[0][1] - ranking[1][1] < self.domain.clarify_margin
-        if close and ranking[0][1] < CLARIFY_BELOW and len(self.text.split()) > 1:
+        if asks_back(self.domain, self.route, self.text):
             options = (ranking[0][0], ranking[1][0])
             first, second = (self.domain.intents[option].about for option in options)
             say = f"I want to be sure I understand. Is it about {first}, or about {second}?"

@@ -1,10 +1,10 @@
 """The wheel turned once, and timed: chat turns in, corrections given, retrained, promoted, served, taken back.
 
-A young domain is cut from a shipped one: its articles, tools and held-out rows whole, but ten examples an intent and no
+A young domain is cut from a shipped one: its articles, tools and held-out rows whole, but six examples an intent and no
 tuned generator. A chat process answers a pipe from the first line to the last; people's corrections go in as its commands.
 `retrain` and `rollback` run as processes of their own, and the chat has to follow them.
 
-    python tests/benchmarks/flywheel.py --questions 110 --wishes 90 --out results/flywheel.json
+    python tests/benchmarks/flywheel.py --questions 80 --wishes 120 --out results/flywheel.json
 """
 
 import argparse
@@ -124,6 +124,7 @@ def make_desk(source: Domain, folder: Path, shots: int, questions: int, wishes: 
     """Write the young domain; returns its traffic as (message, what the person then teaches), in a drawn order."""
     shutil.copytree(source.folder, folder, ignore=shutil.ignore_patterns("models", "__pycache__", "__init__.py"))
     (folder / "questions.jsonl").unlink()
+    (folder / "eval" / "safety.jsonl").unlink()  # written for a grown router; what a young one gets right of it is luck
     settings = (folder / "domain.toml").read_text(encoding="utf-8")
     (folder / "domain.toml").write_text(re.sub(r'(?m)^name = ".*"', 'name = "desk"', settings, count=1), encoding="utf-8")
     drawn = random.Random(seed)
@@ -145,9 +146,13 @@ def make_desk(source: Domain, folder: Path, shots: int, questions: int, wishes: 
     known = {passage.id: passage for passage in source.passages}
     asked = [row for row in source.rows("questions.jsonl") if not row.get("history")]
     drawn.shuffle(asked)
+    none = [row for row in asked if not row["evidence"]]
+    asked = [row for row in asked if row["evidence"]][:round(0.9 * questions)]
+    asked += none[:max(0, min(questions, len(none) + len(asked)) - len(asked))]
+    drawn.shuffle(asked)
     drawn.shuffle(waiting)
     found = []
-    for row in asked[:questions]:
+    for row in asked:
         passages = [known[key] for key in row["evidence"]]
         intents = sorted(name for passage in passages for name in passage.intents if source.intents[name].answer == "docs")
         found.append((row["question"], [f"/correct {' '.join(passage.text for passage in passages) or source.unknown}",
@@ -167,9 +172,9 @@ def arguments() -> argparse.Namespace:
     """What can be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--domain", default="finance")
-    parser.add_argument("--questions", type=int, default=110)
-    parser.add_argument("--wishes", type=int, default=90)
-    parser.add_argument("--shots", type=int, default=10)
+    parser.add_argument("--questions", type=int, default=80)
+    parser.add_argument("--wishes", type=int, default=120)
+    parser.add_argument("--shots", type=int, default=6)
     parser.add_argument("--limit", type=int, default=48, help="held-out questions")
     parser.add_argument("--recipe", default="young")
     parser.add_argument("--seed", type=int, default=7)
