@@ -36,14 +36,15 @@ def registry(domain: Domain, home: Path) -> Registry:
 
 
 def publish(registry: Registry, built: Path, rows: Sequence[Row] = (), router: str = "r", generator: str = "g",
-            parent: Bundle | None = None) -> Bundle:
+            parent: Bundle | None = None, goes_on: Sequence[str] = ()) -> Bundle:
     """A bundle whose parts hold these words; the same words are the same part."""
     for part, said in (("router", router), ("generator", generator)):
         (built / part).mkdir(parents=True)
         (built / part / "weights").write_text(said, encoding="utf-8")
     lineage.write(built, rows)
     verdict = {"verdict": {"decision": "promote"}} if parent else {}
-    return registry.publish(built, {"parent": parent and parent.name, "made": "2026-03-02", "recipe": "default", **verdict})
+    return registry.publish(built, {"parent": parent and parent.name, "made": "2026-03-02", "recipe": "default",
+                                    "goes_on": list(goes_on), **verdict})
 
 
 def row(signal: str = "intent", author: str = "ann", turn: str = "t1", part: str = "router") -> Row:
@@ -133,3 +134,14 @@ def test_a_part_is_to_be_unlearned_once_its_turn_or_its_author_is_forgotten(doma
     with store.writing() as at:
         at.execute(sessions.delete().where(sessions.c.id == f"s-{turn}"))
     assert lineage.to_unlearn(registry.versions(), made, store) == {"router", "generator"}
+
+
+def test_a_part_that_went_on_from_its_parent_learned_what_that_had_too(registry, tmp_path):
+    first = publish(registry, tmp_path / "one", [row(turn="t1")], router="r1")
+    both = [row(turn="t1"), row(turn="t2")]
+    second = publish(registry, tmp_path / "two", both, router="r2", parent=first, goes_on=["router"])
+    third = publish(registry, tmp_path / "three", [row(turn="t3")], router="r3", parent=second, goes_on=["router"])
+    fresh = publish(registry, tmp_path / "four", [row(turn="t4")], router="r4", parent=third)
+    bundles = registry.versions()
+    assert [line["turn"] for line in lineage.taught(bundles, third)] == ["t3", "t1", "t2"]
+    assert [line["turn"] for line in lineage.taught(bundles, fresh)] == ["t4"]

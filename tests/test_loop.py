@@ -19,7 +19,7 @@ from agent.registry import Registry
 from agent.serving import Bases
 from agent.settings import Settings
 from agent.store import Store
-from tuning import dataset, loop, quarantine, recipe, review, train_router
+from tuning import dataset, forget, lineage, loop, quarantine, recipe, review, train_router
 from tuning.runs import Outcome
 from tuning.steps import TrainStep
 from tuning.workshop import draw_evenly
@@ -183,6 +183,22 @@ def test_a_run_that_was_cut_off_goes_on_and_is_judged_once(place, bases, plan, t
     assert len(Registry(domain, settings.home).versions()) == 2
     done = {row["done"]: row["loss"] for row in end.table["curves"] if row["held_out"] is None}
     assert done[1] == pytest.approx(seen[0].loss) and sorted(done) == list(range(1, max(done) + 1))
+
+
+def test_what_a_forgotten_person_taught_is_in_no_part_of_the_next_bundle(place, bases, plan, trained, tmp_path):
+    domain, settings, store = place
+    champion(domain, settings, bases, trained, tmp_path, swapped=("borrowing", "opening"))
+    teach(domain, store)
+    accept_all(domain, store, bases, settings)
+    assert turn(place, bases, plan)[1].status == "promoted"
+    registry = Registry(domain, settings.home)
+    assert lineage.learned_from(registry, "ann") == [registry.get("champion")]
+    forget.forget("ann", [domain], settings, store)
+    steps, end = turn(place, bases, plan)
+    assert any("forgotten" in getattr(step, "text", "") for step in steps)
+    assert any(isinstance(step, TrainStep) for step in steps)
+    made = registry.get(str(int(end.bundle.rpartition("@")[2])))
+    assert lineage.taught(registry.versions(), made) == [] and made.part("router") is not None
 
 
 def test_two_retrainings_of_one_domain_do_not_meet(place, bases, plan, trained, tmp_path):

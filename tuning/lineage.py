@@ -55,13 +55,20 @@ def read(bundle: Bundle) -> list[Line]:
 def taught(bundles: Sequence[Bundle], bundle: Bundle) -> list[Line]:
     """The lines behind what `bundle` serves; `bundles` are its domain's, oldest first.
 
-    A part that was taken over unchanged learned what it did in the bundle that first had it, and nothing here.
+    A part that was taken over unchanged learned what it did in the bundle that first had it, and nothing here; one that
+    went on from its parent's learned what that had, too.
     """
-    found = []
-    for part in PARTS:
-        own = _files(bundle, part)
-        first = next((each for each in bundles if own and each.version < bundle.version and _files(each, part) == own), bundle)
-        found += [line for line in read(first) if line["part"] == part]
+    return [line for part in PARTS for line in _behind(bundles, bundle, part)]
+
+
+def _behind(bundles: Sequence[Bundle], bundle: Bundle, part: str) -> list[Line]:
+    own = _files(bundle, part)
+    first = next((each for each in bundles if own and each.version < bundle.version and _files(each, part) == own), bundle)
+    found = [line for line in read(first) if line["part"] == part]
+    parent = next((each for each in bundles if each.name == first.manifest.get("parent")), None)
+    if parent and part in first.manifest.get("goes_on", ()):
+        rows = {line["row"] for line in found}
+        found += [line for line in _behind(bundles, parent, part) if line["row"] not in rows]
     return found
 
 

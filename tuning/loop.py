@@ -5,10 +5,12 @@ can be killed at any point: what was finished lies in a folder named by the rows
 call goes on from there. The same rows, recipe and champion are judged once; asking again gives the same answer.
 """
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -16,17 +18,17 @@ from filelock import FileLock, Timeout
 from agent import paths
 from agent.domain import Domain
 from agent.encoder import Encoder
-from agent.errors import DataError
+from agent.errors import DataError, StoreError
 from agent.registry import Bundle, Registry
 from agent.serving import Bases
 from agent.settings import Settings
 from agent.store import Store
-from tuning import dataset, gate, page
+from tuning import dataset, gate, lineage, page
 from tuning.dataset import Dataset
 from tuning.recipe import Recipe
 from tuning.runs import Outcome
 from tuning.steps import Note, TrainStep
-from tuning.workshop import Workshop
+from tuning.workshop import Workshop, sweep
 
 Fence = Callable[[], AbstractContextManager[Any]]
 """Gives a `with` that raises unless this run may still promote, and holds others off until it is left."""
@@ -41,17 +43,23 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
 
     limit: held-out questions at most; ahead_s: how long running agents get to load a better bundle ahead; challenge: what is
     done with a better bundle in place of promoting it, such as giving it a share of the sessions first.
-    Raises DataError for rows that cannot be trained on; the champion stays as it was.
+    Raises DataError for rows that cannot be trained on, StoreError if the disk is full; the champion stays as it was.
     """
     registry = Registry(domain, settings.home)
     champion = registry.get("champion")
-    with _alone(domain, settings):
+    with _alone(domain, settings), _enough_disk(domain):
         rows = gather(domain, store, bases, settings)
         yield Note(describe(rows))
-        if not (rows.router or rows.generator or rows.down) or champion.manifest.get("learned") == rows.hash:
+        unlearn = lineage.to_unlearn(registry.versions(), champion, store)
+        if unlearn:
+            yield Note(f"{champion.name} learned from turns that were forgotten: its {' and '.join(sorted(unlearn))} "
+                       "will be tuned anew, from the base.")
+        taught = rows.router or rows.generator or rows.down
+        if not unlearn and (not taught or champion.manifest.get("learned") == rows.hash):
+            sweep(domain, settings)
             yield Outcome("nothing", f"There is nothing new to learn from. {describe(rows)}", None, {"rows": rows.summary()})
             return
-        shop = Workshop(domain, settings, recipe, bases, rows, champion)
+        shop = Workshop(domain, settings, recipe, bases, rows, champion, unlearn)
         bundle = shop.judged(registry)
         if bundle is None:
             yield from shop.tune()
@@ -63,6 +71,7 @@ def retrain(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, st
         if said["decision"] == "promote" and _was_promoted(registry, bundle):
             words = (f"{bundle.name} was made of these very rows, promoted, and taken back; give more feedback, or bring it "
                      f"back with `retune promote {domain.name} {bundle.version}`.")
+            shop.clear()
             yield Outcome("nothing", words, bundle.name, _report(bundle))
             return
         if said["decision"] == "promote":
@@ -118,3 +127,15 @@ def _alone(domain: Domain, settings: Settings) -> AbstractContextManager[Any]:
         return lock.acquire()
     except Timeout as error:
         raise DataError(f"{domain.name} is being retrained by another process; wait for it or stop it.") from error
+
+
+@contextmanager
+def _enough_disk(domain: Domain) -> Iterator[None]:
+    """A full disk becomes a StoreError with a remedy, wherever on the way it is met; what was finished lies there."""
+    try:
+        yield
+    except OSError as error:  # copytree gathers several in one that has no number
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise StoreError(f"The disk is full, so {domain.name} was not retrained to the end ({error}); make room and run it "
+                         "again: it goes on from where it was.") from error

@@ -5,10 +5,12 @@ A killed run leaves its folder; the same call finds it and goes on. Knows what a
 
 import hashlib
 import json
+import os
 import random
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import paths
+from agent.aliases import sync
 from agent.domain import Domain
 from agent.encoder import Encoder
 from agent.prompt import prompt_hash
@@ -40,20 +43,20 @@ PARTS = ("router", "generator")
 class Workshop:
     """The folder of one retraining; `bundle` in it becomes the published bundle."""
 
-    def __init__(self, domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, rows: Dataset,
-                 champion: Bundle) -> None:
+    def __init__(self, domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, rows: Dataset, champion: Bundle,
+                 unlearn: Collection[str] = ()) -> None:
+        """`unlearn`: parts of the champion that learned from what was forgotten since, so nothing of them may be taken over."""
         self.domain, self.settings, self.recipe, self.bases, self.rows = domain, settings, recipe, bases, rows
-        self.champion, self.started = champion, datetime.now(UTC)
-        said = (rows.hash, recipe.table(), champion.hash, domain.data_hash("router"), domain.data_hash("generator"))
+        self.champion, self.unlearn, self.started = champion, unlearn, datetime.now(UTC)
+        said = (rows.hash, recipe.table(), champion.hash, sorted(unlearn), *map(domain.data_hash, PARTS))
         self.key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
         self.folder = paths.training(settings.home) / f"{domain.name}-{self.key}"
-        for old in self.folder.parent.glob(f"{domain.name}-{'[0-9a-f]' * 16}"):
-            if old != self.folder:  # rows, recipe or champion have moved on: nobody will go on with it
-                shutil.rmtree(old)
+        sweep(domain, settings, self.folder)
         self.bundle = self.folder / "bundle"
         self.bundle.mkdir(parents=True, exist_ok=True)
         self.compared: Comparison
         self.stages: list[dict[str, Any]] = []
+        self.goes_on: list[str] = []
 
     def judged(self, registry: Registry) -> Bundle | None:
         """The bundle made of these very rows, recipe and champion, if there is one: a verdict is not asked for twice."""
@@ -63,12 +66,14 @@ class Workshop:
         """Both parts, or the champion's where nobody taught anything new for one."""
         if self.rows.router:
             dataset.check_trainable(self.rows.router, dataset.router_rows(self.domain))
-        yield from self._stage("router", self._router() if self.rows.router else None)
-        yield from self._stage("generator", self._generator() if self.rows.generator else None)
+        yield from self._stage("router", self._router() if self.rows.router or "router" in self.unlearn else None)
+        yield from self._stage("generator", self._generator() if self.rows.generator or "generator" in self.unlearn else None)
 
     def compare(self, limit: int) -> Iterator[TrainStep | Note]:
         """Hold the tuned parts against the champion's; then the second stage, if the recipe has one, against the first."""
         yield Note("Comparing with the champion on rows that neither has learned from.")
+        if self._first.is_dir():  # a run that was killed may have left the second stage in the bundle, or half of it
+            _copy(self._first, self.bundle / "generator")
         self.compared = self._beside(Parts.of(self.champion), self.parts(), limit)
         yield from self._prefer(limit)
 
@@ -85,6 +90,8 @@ class Workshop:
         if not rows or first.generator is None:
             yield Note(f"Nothing was trained by {method}: it needs a tuned generator and rows that say what people preferred.")
             return
+        if not self._first.is_dir():
+            _copy(first.generator, self._first)
         second = Parts(f"challenger after {method}", first.router, self.folder / "preferred")
         yield from tune.prefer(rows, self.recipe, self.bases.generator, self.domain, first.generator, self.folder / "preferred",
                                self.settings.cores)
@@ -93,8 +100,7 @@ class Workshop:
         self.stages.append({"stage": method, "verdict": verdict.table(), "figures": against.table["figures"]})
         yield Note(f"{method}: {verdict.why}")
         if verdict.decision == "promote":
-            shutil.rmtree(first.generator)
-            shutil.copytree(self.folder / "preferred", first.generator)
+            _copy(self.folder / "preferred", first.generator)
             self.compared = self._beside(Parts.of(self.champion), self.parts(), limit)
 
     def report(self, verdict: Verdict) -> dict[str, Any]:
@@ -119,6 +125,7 @@ class Workshop:
             "train_s": round((datetime.now(UTC) - self.started).total_seconds()),
             "held_out_loss": {part: mark["held_out"] for part, mark in marks.items() if mark["held_out"] is not None},
             "work": self.key, "learned": self.rows.hash,
+            "goes_on": [part for part, mark in marks.items() if mark["goes_on"]],
             "rows": {part: len(getattr(self.rows, part)) for part in ("router", "generator", "down")},
             "evaluated": self.compared.table["evaluated"],
             "verdict": {"decision": verdict.decision, "why": verdict.why, "slice": verdict.slice},
@@ -127,6 +134,11 @@ class Workshop:
     def clear(self) -> None:
         """Nothing is left to go on with."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _first(self) -> Path:
+        """The generator as the first stage left it, where there is a second."""
+        return self.folder / "first"
 
     def parts(self) -> Parts:
         """What answers for the challenger."""
@@ -155,8 +167,9 @@ class Workshop:
               kind: Callable[[Any], Any]) -> tuple[list[Any], Path | None]:
         """(rows, folder to go on from): all of them from the base, or beyond the recipe's number new ones with some old."""
         champion, replay = self.champion.part(part), self.recipe.replay
-        if champion is None or len(seeds) + len(learned) <= replay.above:
+        if champion is None or part in self.unlearn or len(seeds) + len(learned) <= replay.above:
             return [*seeds, *convert(learned)], None
+        self.goes_on.append(part)
         new = [row for row in learned if row.weight > 1]
         old = [*seeds, *convert([row for row in learned if row.weight == 1])]
         return [*convert(new), *draw_evenly(old, round(replay.share * len(new)), self.recipe.seed, kind)], champion
@@ -197,7 +210,13 @@ class Workshop:
                     yield step
             curve = self._curve(part)
         losses = [row["held_out"] for row in curve if row["held_out"] is not None]
-        mark.write_text(json.dumps({"tuned": steps is not None, "held_out": min(losses, default=None)}), encoding="utf-8")
+        for path in target.rglob("*"):
+            sync(path)  # before the mark says that it is there
+        scratch = mark.with_name(f".{mark.name}")
+        said = {"tuned": steps is not None, "goes_on": part in self.goes_on, "held_out": min(losses, default=None)}
+        scratch.write_text(json.dumps(said), encoding="utf-8")
+        sync(scratch)
+        os.replace(scratch, mark)
 
     def _curve(self, part: str) -> list[dict[str, Any]]:
         """Loss by step; after a resume the later word counts."""
@@ -206,10 +225,17 @@ class Workshop:
             return []
         found = {}
         for line in file.read_text(encoding="utf-8").splitlines():
-            if line.endswith("}"):  # the last may have been cut
+            with suppress(ValueError):  # one that was cut, with what was written after it
                 row = json.loads(line)
                 found[row["done"], row["held_out"] is None] = row
         return list(found.values())
+
+
+def sweep(domain: Domain, settings: Settings, keep: Path | None = None) -> None:
+    """Delete the folders that nobody will go on with, as rows, recipe or champion have moved on: all but `keep`."""
+    for old in paths.training(settings.home).glob(f"{domain.name}-{'[0-9a-f]' * 16}"):
+        if old != keep:
+            shutil.rmtree(old)
 
 
 def draw_evenly(rows: Sequence[Any], count: int, seed: int, kind: Callable[[Any], Any]) -> list[Any]:
@@ -226,3 +252,12 @@ def draw_evenly(rows: Sequence[Any], count: int, seed: int, kind: Callable[[Any]
 def _once(rows: Sequence[Row]) -> list[Row]:
     """Without weights: what is held out is asked once."""
     return [replace(row, weight=1) for row in rows]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A folder in place of another, which is whole or not there."""
+    scratch = target.with_name(f".{target.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(source, scratch)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(scratch, target)
