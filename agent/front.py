@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from agent import slots
 from agent.agent import Agent
-from agent.turn import tidy
 from agent.dialogue import State
+from agent.turn import tidy
 
 STAY = 0.03  # a message that the current domain understands almost as well as the best one stays there
 

@@ -48,7 +48,8 @@ def bench_router(train: Path, test: Path, valid: Path | None, oos: Path | None, 
     right = np.array([row.intent == guess for row, guess in zip(inside, predicted)])
     table: dict[str, Any] = {
         "method": method, "seed": seed, "n_train": len(rows), "n_test": len(inside), "accuracy": float(right.mean()),
-        "macro_f1": metrics.macro_f1([row.intent for row in inside], predicted), "ece": metrics.ece(probabilities.max(1), right),
+        "macro_f1": metrics.macro_f1([row.intent for row in inside], predicted),
+        "ece": metrics.ece(probabilities.max(1), right),
         "threshold": threshold, "in_scope_coverage": float((strange <= threshold).mean()), "train_s": round(spent, 1)}
     if outside:
         _, far = score([row.text for row in outside])
@@ -58,7 +59,7 @@ def bench_router(train: Path, test: Path, valid: Path | None, oos: Path | None, 
 
 
 def read_texts(file: Path | None, default: str = "") -> list[Text]:
-    """Rows {"text", "intent"} of a file, none without one; `default`: intent of rows that name none. DataError names the line."""
+    """Rows {"text", "intent"} of a file, none without one; `default`: the intent of rows without. DataError names the line."""
     if file is None:
         return []
     rows = []
