@@ -9,7 +9,7 @@ import pytest
 from agent.errors import DataError
 from agent.models import find
 from agent.settings import Settings
-from tuning import recipe, simulate
+from tuning import curves, recipe, simulate
 from tuning.dataset import Text
 from tuning.simulate import Curve, Plan, Point
 from tuning.steps import TrainStep
@@ -65,7 +65,7 @@ def test_a_tuned_router_is_played_too(settings: Settings):
     *_, table = simulate.replay(rows(8), rows(10)[-3:], [plan], quick, base, 1, everything=True)
     assert [point["labels"] for point in table["curves"][0]["points"]] == [12, 16]
     assert table["labels_share"] == pytest.approx(16 / 24) and 0 <= table["everything"]["accuracy"] <= 1
-    assert len(simulate.words(table)) == 2
+    assert len(curves.words(table)) == 2
 
 
 def test_only_the_last_router_is_tuned_where_time_is_short(settings: Settings):
@@ -85,14 +85,14 @@ def test_replays_of_both_ways_of_asking_are_compared_with_an_interval(settings: 
     *_, table = simulate.replay(rows(20), rows(30)[-10:], plans, recipe.load("default").router, base, 1, everything=False)
     asking = table["asking"]
     assert asking["low"] <= asking["difference"] <= asking["high"] and asking["replays"] == 2
-    simulate.draw(table["curves"], 0.9, tmp_path / "curve.png")
+    curves.draw(table["curves"], 0.9, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_difference_is_certain_when_one_side_is_always_right():
-    found = simulate.difference(np.ones(50, bool), np.zeros(50, bool))
+    found = curves.difference(np.ones(50, bool), np.zeros(50, bool))
     assert (found["difference"], found["low"], found["high"]) == (1.0, 1.0, 1.0)
-    assert simulate.difference(np.array([1, 0] * 50, bool), np.array([0, 1] * 50, bool))["low"] < 0
+    assert curves.difference(np.array([1, 0] * 50, bool), np.array([0, 1] * 50, bool))["low"] < 0
 
 
 @pytest.mark.parametrize("change", [{"ask": "nobody"}, {"method": "magic"}, {"share": 0.0}, {"shots": 1}, {"wrong": 1.0}])

@@ -85,6 +85,9 @@ class GeneratorRecipe(PartRecipe):
 
     rows: int
     """At most so many rows a domain, drawn by the seed."""
+    refusals: float
+    """Share of these that may say that no article holds the answer. They all begin alike, so among few rows they win: a model
+    that cannot tell yet finds no single beginning of an answer as likely as theirs."""
     group: int
     """Rows that share one set of facts in a sequence (the shared prefix is computed once)."""
     max_length: int
@@ -165,7 +168,8 @@ RANGES = {"rank": (1, 1024), "alpha": (1, 4096), "frozen_layers": (0, 1000), "le
           "focal_gamma": (0.0, 20.0), "label_smoothing": (0.0, 0.9), "fgm": (0.0, 100.0), "held_out": (0.001, 0.9),
           "patience": (0, 10_000), "seeds": (1, 100), "save_every": (1, 10_000_000), "contrastive": (0.0, 100.0),
           "plain_head": (0.0, 1e4),
-          "coverage": (0.5, 1.0), "rows": (1, 100_000_000), "group": (1, 10_000), "max_length": (64, 1_000_000),
+          "coverage": (0.5, 1.0), "refusals": (0.0, 1.0),
+          "rows": (1, 100_000_000), "group": (1, 10_000), "max_length": (64, 1_000_000),
           "whole_answers": (0.0, 1.0), "answer_start": (1, 100_000), "typos": (0.0, 1.0), "synonyms": (0.0, 1.0),
           "paraphrases": (0.0, 1.0), "beta": (1e-6, 100.0), "sft_weight": (0.0, 100.0), "minutes": (0.0, 100_000.0),
           "trials": (0, 100_000), "above": (0, 1_000_000_000), "share": (0.0, 100.0)}

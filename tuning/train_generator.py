@@ -135,7 +135,8 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
     fit, kept = [], []
     for source in sources:
         train_rows, held_rows = split_examples(source.examples, recipe.held_out, seed)
-        train_rows = random.Random(seed).sample(train_rows, min(recipe.rows, len(train_rows)))
+        train_rows = _few_refusals(random.Random(seed).sample(train_rows, min(recipe.rows, len(train_rows))),
+                                   source.domain.unknown, recipe.refusals)
         if not train_rows or not held_rows:
             raise DataError(f"{source.domain.name}: {len(source.examples)} grounded rows are too few to train on; "
                             "write some in dialogues.jsonl.")
@@ -170,6 +171,14 @@ def train(sources: Sequence[Source], recipe: GeneratorRecipe, base: BaseModel, s
     yield from trainer.run(trainer.Job("generator", _net(tuned, recipe), tuned, groups, epochs, tensors,
                                        lambda: _held_out(tuned, map(tensors, held)), recipe, seed, threads, state, curves))
     methods.save(tuned, recipe, base.path / "model.safetensors", out)
+
+
+def _few_refusals(rows: Sequence[Example], unknown: str, share: float) -> list[Example]:
+    """The rows without the last of those that refuse, so that no more than `share` of them do."""
+    refusing = [row for row in rows if row.answer == unknown]
+    most = len(refusing) if share >= 1 else round(share / (1 - share) * (len(rows) - len(refusing)))
+    gone = set(map(id, refusing[most:]))
+    return [row for row in rows if id(row) not in gone]
 
 
 def _net(model: Any, recipe: GeneratorRecipe) -> Any:

@@ -75,6 +75,7 @@ def simulate(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"intent\
     from agent import models
     from agent.settings import Settings
     from agent.surfaces.progress import TrainPrinter
+    from tuning import curves
     from tuning import recipe as recipes
     from tuning import simulate as room
     from tuning.bench import read_texts
@@ -92,8 +93,8 @@ def simulate(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"intent\
         else:
             printer.show(step)
     if against:
-        table |= room.held_against(table, json.loads(against.read_text(encoding="utf-8")))
+        table |= curves.held_against(table, json.loads(against.read_text(encoding="utf-8")))
     out.mkdir(parents=True, exist_ok=True)
     (out / "curve.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-    room.draw(table["curves"], table.get("everything", {}).get("accuracy"), out / "curve.png")
-    show(table, as_json, lambda: print("\n".join(room.words(table)) + f"\n{out / 'curve.json'}, {out / 'curve.png'}"))
+    curves.draw(table["curves"], table.get("everything", {}).get("accuracy"), out / "curve.png")
+    show(table, as_json, lambda: print("\n".join(curves.words(table)) + f"\n{out / 'curve.json'}, {out / 'curve.png'}"))
