@@ -1,8 +1,8 @@
 """Keeps a running agent on what the registry says: loads beside, verifies, then swaps by one assignment.
 
 Knows aliases and servings, not what a turn is: a running turn holds the serving that it began with, and the memory of a
-replaced one is free when its last turn ends. The challenger is loaded ahead where memory allows, so that its promotion is
-a check of hashes and the assignment.
+replaced one is free when its last turn ends. Where memory allows the challenger is loaded ahead and the champion before is
+kept, so that a promotion and a rollback are a check of hashes and the assignment.
 """
 
 import threading
@@ -33,6 +33,8 @@ class Follower:
         self.replaced: WeakSet[Serving] = WeakSet()
         """Servings that still answer the turns they began, and are gone after the last."""
         self.ahead: Serving | None = None
+        self.kept: Serving | None = None
+        """The champion before, for as long as it may come back."""
         self._seen: tuple[Sign, bytes] | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -56,6 +58,7 @@ class Follower:
         self._told("the champion", self._follow_champion)
         self._told("the canary", self._follow_canary)
         self._told("the challenger", self._load_ahead)
+        self._told("the champion before", self._let_go)
 
     def _run(self) -> None:
         while not self._stop.wait(self.every):
@@ -85,6 +88,7 @@ class Follower:
         new = self._loaded(wanted)
         self.agent.serving = new  # the swap
         self.replaced.add(old)
+        self.kept = old if self.room() else None
         self.agent.notice(f"{wanted.name} answers now, after {old.bundle.name}.")
 
     def _follow_canary(self) -> None:
@@ -111,10 +115,14 @@ class Follower:
             if self.room():
                 self.ahead = self._loaded(wanted)
 
+    def _let_go(self) -> None:
+        if self.kept and self.registry.aliases().get("previous") != self.kept.bundle.version:
+            self.kept = None
+
     def _loaded(self, wanted: Bundle) -> Serving:
         """A serving that is ready and whose files hash to what the registry says; one in memory is taken first."""
         trial = self.agent.trial
-        here = [self.agent.serving, self.ahead, trial.serving if trial else None]
+        here = [self.agent.serving, self.ahead, self.kept, trial.serving if trial else None]
         found = next((each for each in here if each and _same(each, wanted)), None) or self.load(str(wanted.version))
         found.warm()
         if found.fingerprint() != wanted.hash:

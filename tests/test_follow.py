@@ -153,6 +153,8 @@ def test_damaged_aliases_leave_the_agent_as_it_is(agent: Agent, registry: Regist
 
 
 def test_a_running_turn_keeps_its_serving_and_the_memory_is_free_after_the_last(agent: Agent, registry: Registry) -> None:
+    agent.follower.room = lambda: False  # else the champion before is kept for a rollback
+
     async def turn() -> tuple[str, weakref.ref[Serving]]:
         stream = agent.stream(ASKED, "s")
         first = await anext(stream)
@@ -199,6 +201,22 @@ def test_no_turn_fails_and_none_is_mixed_while_the_champion_changes(agent: Agent
     thread.join()
     assert agent.ask_sync(ASKED).turn.bundle == "customer_service@0003"
     assert all(turn.bundle.endswith(f"{round((turn.route.confidence - 0.9) * 1000):04}") for turn in done)
+
+
+def test_the_champion_before_is_kept_for_a_rollback_until_it_cannot_come_back(agent: Agent, registry: Registry) -> None:
+    old = agent.serving
+    registry.promote(2, 1, "better", "anna")
+    agent.follower.look()
+    assert agent.follower.kept is old
+    registry.rollback("thumbs fell", "anna")
+    agent.follower.look()
+    assert agent.serving is old and agent.follower.load.loads == ["2"], "nothing was loaded to go back"
+    assert agent.follower.kept is None
+    registry.promote(2, 1, "after all", "anna")
+    agent.follower.look()
+    registry.promote(3, 2, "better still", "anna")
+    agent.follower.look()
+    assert agent.follower.kept.bundle.version == 2
 
 
 # ---- the challenger

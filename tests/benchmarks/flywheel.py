@@ -79,7 +79,7 @@ def main() -> None:
         chat.close()
     table = {"turns": len(traffic), "stages": [{"stage": stage, "s": round(spent, 1)} for stage, spent in rows],
              "total_s": round(sum(spent for _, spent in rows), 1), "status": report["status"], "words": report["words"],
-             "report": report}
+             "report": {key: report[key] for key in ("figures", "verdict", "rows", "generator") if key in report}}
     told.out.parent.mkdir(parents=True, exist_ok=True)
     told.out.write_text(json.dumps(table, indent=1), encoding="utf-8")
     print("\n".join(f"| {stage} | {spent:.1f} |" for stage, spent in rows) + f"\n| together | {table['total_s']} |")
