@@ -47,8 +47,8 @@ def table() -> str:
 
 def learning() -> str:
     """The Markdown of what learning reached: the wheel, the replay, the gate, training speed; those that were measured."""
-    made = [part(read(name)) for name, part in (("flywheel", wheel), ("teacher", wheel), ("simulate", replay), ("gate", gate))
-            if read(name)]
+    parts = {"flywheel": wheel, "teacher": wheel, "simulate": replay, "simulate_frozen": replay, "gate": gate}
+    made = [part(read(name)) for name, part in parts.items() if read(name)]
     train = RESULTS / "train.md"
     return "\n\n".join(made + ([train.read_text(encoding="utf-8").strip()] if train.is_file() else []))
 
@@ -61,8 +61,8 @@ def read(name: str) -> dict:
 
 def wheel(told: dict) -> str:
     """Stages with their time, and champion beside challenger."""
-    lines = [f"| {told['turns']} corrected turns | s |", "|---|---|", *(f"| {row['stage']} | {row['s']} |" for row in told["stages"]),
-             f"| together | {told['total_s']} |", "", f"{told['status']}: {told['words']}", "",
+    lines = [f"| {told['turns']} corrected turns | s |", "|---|---|",
+             *(f"| {row['stage']} | {row['s']} |" for row in told["stages"]), f"| together | {told['total_s']} |", "", f"{told['status']}: {told['words']}", "",
              "| held-out rows | n | champion | challenger | difference, 95 % interval |", "|---|---|---|---|---|"]
     lines += [f"| {row['part']} | {row['n']} | {row['champion']:.3f} | {row['challenger']:.3f} | {row['delta']:+.3f} "
               f"({row['low']:+.3f} to {row['high']:+.3f}) |" for row in told["report"]["figures"]]
@@ -72,13 +72,13 @@ def wheel(told: dict) -> str:
 def replay(told: dict) -> str:
     """The learning curves and what asking about uncertain turns is worth."""
     lines = ["| replay | turns | labels | wrong ones trained on | accuracy |", "|---|---|---|---|---|"]
-    for curve in told["curves"]:
-        lines += [f"| asked {curve['plan']['ask']} | {row['turns']} | {row['labels']} | {row['wrong']} | {row['accuracy']:.4f} |"
+    for curve in told["curves"][:2]:  # of the first replay
+        lines += [f"| {curve['plan']['method']}, asked {curve['plan']['ask']} | {row['turns']} | {row['labels']} | {row['wrong']} | {row['accuracy']:.4f} |"
                   for row in curve["points"]]
     if every := told.get("everything"):
         lines.append(f"| trained on every label | | {told['rows']} | | {every['accuracy']:.4f} |")
-        lines += ["", "Of the accuracy with every label: " + ", ".join(
-            f"{share:.1%} asking {ask}" for ask, share in told["of_everything"].items()) + f", with {told['labels_share']:.0%} of the labels."]
+        shares = ", ".join(f"{share:.1%} asking {ask}" for ask, share in told["of_everything"].items())
+        lines += ["", f"Of the accuracy with every label: {shares}, with {told['labels_share']:.0%} of the labels."]
     if asking := told.get("asking"):
         lines += ["", f"Uncertain turns instead of random ones: {asking['difference']:+.4f} "
                   f"({asking['low']:+.4f} to {asking['high']:+.4f}, {asking['replays']} replay(s), {asking['rows']} test rows)."]
