@@ -67,7 +67,7 @@ def full_groups(domain: Domain, settings: Settings, tokenizer: Any, count: int) 
     encoder = ensure(settings.encoder, settings)
     index = Index.build(domain, Encoder(encoder, None, settings.cores), encoder.fingerprint, paths.index(settings.home))
     rows = [row for row in dataset.generator_rows(domain) if row.evidence and not row.history]
-    made = dataset.make_groups(rows[:40 * count], domain, partial(index.search, unseen=True), ROWS, 7)
+    made = dataset.make_groups(rows, domain, partial(index.search, unseen=True), ROWS, 7)
     whole = [group for group in made if len(group.examples) == ROWS][:count]
     assert len(whole) == count, f"only {len(whole)} groups of {ROWS} rows"
     return [train_generator.encode_group(group, domain, tokenizer, 4000)[0] for group in whole]
