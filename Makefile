@@ -33,7 +33,8 @@ clean:
 bench: $(STAMP)
 	$(BIN)/retune models
 	$(BIN)/python tests/benchmarks/decode.py
-	$(BIN)/python tests/benchmarks/train.py
+	$(BIN)/python tests/benchmarks/train.py 8
+	$(BIN)/python tests/benchmarks/train.py 1 --defaults
 
 flywheel: $(STAMP)
 	$(BIN)/retune models

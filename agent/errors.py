@@ -9,6 +9,11 @@ RetuneError
 ├── DataError          rows that cannot be read or trained on
 ├── StoreError         the database cannot be opened or written
 └── EngineError        the generator failed; never a negative example for training
+    ├── Unreachable    no server answers
+    ├── TooSlow        a deadline passed
+    ├── Busy           the server takes no more, or fails by itself (429, 5xx)
+    ├── Rejected       the server answers and says no: key, model, rank, length
+    └── Garbled        what came is not what a vLLM server says, or was cut off
 """
 
 
@@ -46,3 +51,23 @@ class StoreError(RetuneError):
 
 class EngineError(RetuneError):
     """The generator failed while answering; the turn is logged as failed."""
+
+
+class Unreachable(EngineError):
+    """No server answers."""
+
+
+class TooSlow(EngineError):
+    """A deadline passed before the answer was whole."""
+
+
+class Busy(EngineError):
+    """The server takes no more for now, or failed by itself."""
+
+
+class Rejected(EngineError):
+    """The server says no, and would again: key, model, rank or length."""
+
+
+class Garbled(EngineError):
+    """What came is not what a vLLM server says, or it was cut off."""

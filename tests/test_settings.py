@@ -78,7 +78,7 @@ def test_nothing_is_created_by_reading_settings(place: Path) -> None:
 
 @pytest.mark.parametrize(("given", "told"), [
     ({"thread": 2}, ["'thread'", "known settings: database, encoder"]),
-    ({"engine": "vroom"}, ["'vroom'", "auto, onnx, transformers"]),
+    ({"engine": "vroom"}, ["'vroom'", "auto, onnx, transformers, vllm"]),
     ({"threads": "two"}, ["threads", "'two'", "whole number"]),
     ({"max_new_tokens": ""}, ["max_new_tokens", "whole number"]),
     ({"max_message": [1]}, ["max_message", "whole number"]),

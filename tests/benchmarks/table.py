@@ -49,8 +49,7 @@ def learning() -> str:
     """The Markdown of what learning reached: the wheel, the replay, the gate, training speed; those that were measured."""
     parts = {"flywheel": wheel, "teacher": wheel, "simulate": replay, "simulate_frozen": replay, "gate": gate}
     made = [part(read(name)) for name, part in parts.items() if read(name)]
-    train = RESULTS / "train.md"
-    return "\n\n".join(made + ([train.read_text(encoding="utf-8").strip()] if train.is_file() else []))
+    return "\n\n".join(made + [file.read_text(encoding="utf-8").strip() for file in sorted(RESULTS.glob("train-*.md"))])
 
 
 def read(name: str) -> dict:
