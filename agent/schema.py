@@ -32,10 +32,10 @@ turns = sa.Table(
     "turns",
     _meta,
     *_columns("id session domain bundle question reply intent state", _Said),
-    *_columns("tool tool_result error created", _Said),
+    *_columns("tool tool_result error created engine", _Said),
     *_columns("ranking slots passages tool_arguments flags timings_ms messages", _json),
     *_columns("confidence oos", sa.Float),
-    sa.Column("seq", sa.Integer),
+    *_columns("seq prompt_tokens tokens", sa.Integer),
     sa.Column("abstained", sa.Boolean),
 )
 handoffs = sa.Table(

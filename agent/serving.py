@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -59,8 +60,10 @@ class Serving:
     bundle: Bundle
     router: Router
     generator: Any
-    """Anything with `stream(messages, max_tokens)`, see agent.generators."""
+    """Anything with `stream(messages, max_tokens, session=, made=)`, see agent.generators."""
     index: Index
+    fallback: Callable[[], Any] | None = None
+    """Gives the generator that answers, flagged, where `generator` cannot; loaded when it is first needed."""
     turns: InFlight = field(default_factory=InFlight, repr=False)
     """Those that it answers just now: a serving that was replaced is drained when there are none."""
 
@@ -71,8 +74,6 @@ class Serving:
 
         A part that equals one in memory is shared with it.
         """
-        from agent.generators.local import LocalGenerator
-
         bundle = Registry(domain, settings.home).get(version)
         bundle.verify()
         bundle.check_fits(domain, bases.encoder, bases.generator)
@@ -83,15 +84,15 @@ class Serving:
         router = _share(("router", bases.encoder, _part_hash(bundle, "router"), settings.cores),
                         lambda: Router(routes, bases.encoder, settings.cores, plain))
         index = index or Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
-        adapter = bundle.part("generator")
-        generator = generator or _share(("generator", bases.generator, _part_hash(bundle, "generator"), settings.engine,
-                                         settings.cores), lambda: LocalGenerator(bases.generator, adapter, settings))
-        return cls(bundle, router, generator, index)
+        if generator is None and settings.served:
+            instead = partial(_local, bundle, bases.generator, settings) if settings.fallback else None
+            return cls(bundle, router, _vllm(bundle, domain, bases.generator, settings), index, instead)
+        return cls(bundle, router, generator or _local(bundle, bases.generator, settings), index)
 
     def warm(self) -> None:
         """Wait until every model is loaded and has run once, so that the first turn does not; raises what loading raised."""
         self.router.route([self.bundle.domain])
-        getattr(self.generator, "decoder", None)  # the local one loads in a thread of its own
+        getattr(self.generator, "warm", lambda: None)()  # of those that load in a thread of their own
 
     def fingerprint(self) -> str:
         """sha256 over the files that it was loaded from, as they are on the disk now; `bundle.hash` if nothing touched them."""
@@ -110,6 +111,24 @@ class Trial:
         """Whether a session is among the share: the same in every process and for the trial's whole life."""
         drawn = hashlib.sha256(f"{self.serving.bundle.name}\0{session}".encode()).digest()
         return int.from_bytes(drawn[:8], "big") / 2**64 < self.share
+
+
+def _local(bundle: Bundle, base: BaseModel, settings: Settings) -> Any:
+    from agent.generators.local import LocalGenerator
+
+    return _share(("generator", base, _part_hash(bundle, "generator"), settings.engine, settings.cores),
+                  lambda: LocalGenerator(base, bundle.part("generator"), settings))
+
+
+def _vllm(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) -> Any:
+    """On servers a bundle goes by its own name, so that no two of them share an adapter."""
+    from agent.generators.vllm import VllmGenerator
+    from agent.vllm import adapters, fleet
+
+    same = settings.home, settings.vllm, settings.vllm_key
+    servers = _share(("fleet", *same), lambda: fleet.Fleet(partial(fleet.servers, settings)))
+    return _share(("vllm", *same, bundle.name, bundle.hash),
+                  lambda: VllmGenerator(servers, partial(adapters.export, bundle, domain, base, settings), settings.vllm_total_s))
 
 
 def _part_hash(bundle: Bundle, part: str) -> str:

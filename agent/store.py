@@ -28,7 +28,7 @@ __all__ = ["Store", "feedback", "handoffs", "sessions", "turns", "wal_bug"]
 _session = sa.select(*(sessions.c[name] for name in "id domain author state created turns".split()))
 _as_is = (
     "id session domain bundle reply intent state slots tool tool_arguments tool_result flags "
-    "abstained timings_ms"
+    "abstained timings_ms engine prompt_tokens tokens"
 ).split()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from agent.guard import Guard
 from agent.redact import Redactor
 from agent.sentences import SentenceFeeder
 from agent.serving import Serving
-from agent.types import Delta, Done, Event, Passage, Route, Routed, ToolCalled, Turn
+from agent.types import Delta, Done, Event, Made, Passage, Route, Routed, ToolCalled, Turn
 
 if TYPE_CHECKING:
     from agent.agent import Agent
@@ -159,8 +160,8 @@ class RunningTurn:
         self.messages = prompt.render(domain, sources, history, question)
         guard = Guard(sources, numbers_need_source=domain.rules.numbers_need_source, forbid=domain.rules.forbid,
                       unknown=domain.unknown, heard=[question, *history])
-        feeder, spoken, repeats = SentenceFeeder(), [], False
-        stream = self.serving.generator.stream(self.messages, self.agent.settings.max_new_tokens)
+        feeder, spoken, repeats, made = SentenceFeeder(), [], False, Made()
+        stream = self._written(made)
         try:
             async for piece in stream:
                 self._mark("first_token", once=True)
@@ -179,9 +180,30 @@ class RunningTurn:
             self._mark("generate")
             abstained = domain.unknown in " ".join(spoken)
             state = "refused" if abstained else self.turn.state
-            self.turn = replace(self.turn, abstained=abstained, state=state)
+            self.turn = replace(self.turn, abstained=abstained, state=state, engine=made.engine,
+                                prompt_tokens=made.prompt_tokens, tokens=made.tokens)
         if not self.turn.abstained and self.turn.intent in domain.rules.disclose_intents and domain.rules.disclosure:
             yield Delta(f"\n\n{domain.rules.disclosure}")
+
+    async def _written(self, made: Made) -> AsyncIterator[str]:
+        """What the generator writes; where it fails before the first word, perhaps what the one in process does, flagged."""
+        longest, begun = self.agent.settings.max_new_tokens, False
+        try:
+            stream = self.serving.generator.stream(self.messages, longest, session=self.turn.session, made=made)
+            async with aclosing(stream) as pieces:
+                async for piece in pieces:
+                    begun = True
+                    yield piece
+            return
+        except EngineError as failure:
+            if begun or self.serving.fallback is None:
+                raise
+            self.turn = replace(self.turn, flags=(*self.turn.flags, "fallback"))
+            self.agent.notice(f"{failure} The model in process answers instead.")
+        instead = await asyncio.to_thread(self.serving.fallback)
+        async with aclosing(instead.stream(self.messages, longest, session=self.turn.session, made=made)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def _checked(self, guard: Guard, sentence: str) -> Delta:
         self._mark("first_word", once=True)

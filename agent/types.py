@@ -34,6 +34,16 @@ class Route:
     """Fitted probability, 0 to 1, that the message is out of scope."""
 
 
+@dataclass(slots=True)
+class Made:
+    """What a generator notes about one answer while it writes it; the one thing here that changes."""
+
+    engine: str = ""
+    """onnx, transformers, or `vllm` with the server's URL."""
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One message and what became of it. Each step returns a new one."""
@@ -62,6 +72,10 @@ class Turn:
     flags: tuple[str, ...] = ()
     abstained: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
+    engine: str = ""
+    """What wrote the answer; empty where none did."""
+    prompt_tokens: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ def test_a_turn_is_read_as_it_was_logged(db):
         flags=("numbers_checked",),
         abstained=True,
         timings_ms={"route": 4.2, "odd": float("nan")},
+        engine="onnx",
+        prompt_tokens=212,
+        tokens=31,
     )
     messages = [{"role": "user", "content": "I am [NAME]"}]
     db.log(made, {"slots": {"amount": 12000}}, messages)
@@ -64,6 +67,9 @@ def test_a_turn_is_read_as_it_was_logged(db):
         "flags": ["numbers_checked"],
         "abstained": True,
         "timings_ms": {"route": 4.2, "odd": None},
+        "engine": "onnx",
+        "prompt_tokens": 212,
+        "tokens": 31,
         "messages": messages,
         "error": None,
     }

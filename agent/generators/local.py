@@ -14,7 +14,7 @@ from agent.errors import EngineError
 from agent.generators.tokens import Tokens
 from agent.models import BaseModel
 from agent.settings import Settings
-from agent.types import Message
+from agent.types import Made, Message
 
 
 class Decoder(Protocol):
@@ -46,8 +46,16 @@ class LocalGenerator:
         """The engine, once it is loaded."""
         return self._decoder.result()
 
-    async def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str]:
-        """Pieces of text as they are made; closing the iterator stops the engine at the next token."""
+    def warm(self) -> None:
+        """Wait until the engine is loaded; raises what loading raised."""
+        self._decoder.result()
+
+    async def stream(self, messages: Sequence[Message], max_tokens: int, *, session: str = "",
+                     made: Made | None = None) -> AsyncIterator[str]:
+        """Pieces of text as they are made; closing the iterator stops the engine at the next token.
+
+        `made` is filled in while they come; a session is nothing to an engine that is alone.
+        """
         loop, pieces, stop = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
 
         def put(item: str | Exception | None) -> None:
@@ -56,7 +64,7 @@ class LocalGenerator:
 
         def run() -> None:
             try:
-                for piece in self.pieces(messages, max_tokens, stop):
+                for piece in self.pieces(messages, max_tokens, stop, made):
                     put(piece)
                 put(None)
             except Exception as error:  # handed to the waiting side, which raises it
@@ -76,11 +84,15 @@ class LocalGenerator:
         """The whole answer."""
         return "".join(self.pieces(messages, max_tokens, threading.Event()))
 
-    def pieces(self, messages: Sequence[Message], max_tokens: int, stop: threading.Event) -> Iterator[str]:
+    def pieces(self, messages: Sequence[Message], max_tokens: int, stop: threading.Event,
+               made: Made | None = None) -> Iterator[str]:
         """Pieces of text; one stream at a time, further ones wait."""
-        text = self.tokens.decoder()
+        text, ids = self.tokens.decoder(), self.tokens.encode(messages)
+        made = made or Made()
+        made.engine, made.prompt_tokens = self.engine, len(ids)
         with self._lock:
-            for token in self.decoder.decode(self.tokens.encode(messages), max_tokens):
+            for token in self.decoder.decode(ids, max_tokens):
+                made.tokens += 1
                 if token in self.tokens.ends or stop.is_set():
                     return
                 if piece := text.feed(token):
@@ -89,7 +101,7 @@ class LocalGenerator:
 
 def choose_engine(base: BaseModel, settings: Settings, adapter: Path | None = None) -> str:
     """onnx where it is installed and covers the base and what was tuned, else transformers; an explicit setting wins."""
-    if settings.engine != "auto":
+    if settings.engine in ("onnx", "transformers"):
         return settings.engine
     config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
     installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx"))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from agent.errors import EngineError
-from agent.types import Message
+from agent.types import Made, Message
 
 
 class ScriptedGenerator:
@@ -14,9 +14,12 @@ class ScriptedGenerator:
         self.seen: list[list[Message]] = []
         """Messages of every call, in order."""
 
-    async def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str]:
+    async def stream(self, messages: Sequence[Message], max_tokens: int, *, session: str = "",
+                     made: Made | None = None) -> AsyncIterator[str]:
         """The next answer in pieces of one word; at most `max_tokens` of them."""
         self.seen.append(list(messages))
+        if made is not None:
+            made.engine = "scripted"
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer if isinstance(answer, EngineError) else EngineError(str(answer))

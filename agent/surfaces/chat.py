@@ -147,6 +147,8 @@ def why(done: Done) -> str:
     if turn.tool_result:
         lines.append(f"tool {turn.tool}({turn.tool_arguments}) -> {turn.tool_result}")
     lines += [f"rule: {flag}" for flag in turn.flags]
+    if turn.engine:
+        lines.append(f"written by {turn.engine}: {turn.prompt_tokens} tokens read, {turn.tokens} written")
     lines.append("times (ms): " + ", ".join(f"{stage} {spent:.0f}" for stage, spent in turn.timings_ms.items()))
     return "\n".join(lines)
 
@@ -189,6 +191,7 @@ def events_to_table(done: Done) -> dict[str, Any]:
             "abstained": turn.abstained, "state": turn.state,
             "sources": [{"id": p.id, "title": p.title, "source": p.source} for p in turn.passages],
             "tools": tools, "bundle": turn.bundle, "turn_id": turn.id, "session_id": turn.session, "flags": list(turn.flags),
-            "timings_ms": turn.timings_ms}
+            "timings_ms": turn.timings_ms, "engine": turn.engine,
+            "tokens": {"prompt": turn.prompt_tokens, "answer": turn.tokens}}
 
 

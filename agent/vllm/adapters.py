@@ -1,0 +1,128 @@
+"""A bundle's generator as vLLM servers load it: a folder of its own under a name that never means anything else.
+
+What vLLM would refuse, or take without a word and answer nonsense with, is refused here first. Knows PEFT's files and the
+rules of vLLM's loader; nothing about servers.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from agent import paths, prompt, weights
+from agent.aliases import sync
+from agent.bundle import Bundle, content_hash
+from agent.domain import Domain
+from agent.errors import BundleError
+from agent.models import BaseModel
+from agent.settings import Settings
+from agent.vllm import canary
+from agent.vllm.canary import Probe
+
+CANARY = "canary.json"  # written last, so its existence means the folder is whole
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM can be started with
+REFUSED = {"use_dora": "DoRA", "lora_bias": "a bias", "modules_to_save": "whole layers (modules_to_save)",
+           "layer_replication": "replicated layers", "alora_invocation_tokens": "activated LoRA", "use_qalora": "QALoRA",
+           "fan_in_fan_out": "transposed layers"}
+STARTS = ("pissa", "olora", "corda", "loftq")  # ways to begin that change the base too
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What a server is asked to serve; `folder` and `name` are empty for the plain base."""
+
+    name: str
+    """`finance@0007-1a2b3c4d`: the bundle, and the beginning of its generator's hash."""
+    folder: Path | None
+    base: BaseModel
+    rank: int
+    probes: tuple[Probe, ...]
+
+
+def export(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) -> Adapter:
+    """The bundle's adapter in a folder that stays as long as a server may want it; made at the first call.
+
+    Raises BundleError if vLLM cannot serve it.
+    """
+    root = paths.vllm(settings.home) / "adapters"
+    root.mkdir(parents=True, exist_ok=True)
+    part = bundle.part("generator")
+    name = f"{bundle.name}-{part_hash(bundle)[:8]}" if part else f"base-{base.fingerprint[:8]}-{domain.name}"
+    prompts = [prompt.render(domain, [], (), question) for question in domain.examples[:3]]
+    with FileLock(root / f"{name}.lock"):
+        if not (root / name / CANARY).is_file():
+            if part:
+                check(part, base)
+            _publish(part, canary.expect(base, part, prompts, settings.cores), root / name)
+    probes = tuple(Probe(**row) for row in json.loads((root / name / CANARY).read_text(encoding="utf-8")))
+    return Adapter(name, root / name, base, rank(part), probes) if part else Adapter("", None, base, 0, probes)
+
+
+def part_hash(bundle: Bundle) -> str:
+    """sha256 over the generator's files."""
+    return content_hash({file: digest for file, digest in bundle.manifest["files"].items() if file.startswith("generator/")})
+
+
+def rank(part: Path) -> int:
+    """The largest rank in a LoRA folder."""
+    config = _config(part)
+    return max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
+
+
+def check(part: Path, base: BaseModel) -> None:
+    """Raise BundleError, with the next step, unless vLLM can serve this part beside the base as it is."""
+    other = "train with method lora or rslora, or set engine = 'onnx' to answer in process."
+    if (kind := weights.method(part)) != "lora":
+        raise BundleError(f"{part} was tuned by {kind}, and vLLM serves LoRA adapters alone; {other}")
+    config = _config(part)
+    for key, what in REFUSED.items():
+        if config.get(key):
+            raise BundleError(f"{part} has {what}, which vLLM does not serve; {other}")
+    if config.get("bias", "none") != "none":
+        raise BundleError(f"{part} has a bias, which vLLM does not serve; {other}")
+    if str(config.get("init_lora_weights", "")).lower().startswith(STARTS):
+        raise BundleError(f"{part} began by {config['init_lora_weights']}, which changes the base too; {other}")
+    if rank(part) > RANKS[-1]:
+        raise BundleError(f"{part} has rank {rank(part)} and vLLM serves at most {RANKS[-1]}; {other}")
+    low_rank = weights.read(part / FILES[1])
+    strange = [key for key in low_rank if not key.endswith(("lora_A.weight", "lora_B.weight"))]
+    lonely = [key for key in low_rank if key.replace("lora_A", "lora_?").replace("lora_B", "lora_?") not in _pairs(low_rank)]
+    if strange or lonely or not low_rank:
+        raise BundleError(f"{part} holds {(strange or lonely or ['nothing'])[0]}, which is no whole LoRA layer; restore it or "
+                          "choose another version.")
+    weights.merge(weights.read(base.path / "model.safetensors"), part)  # names, shapes and finite values, against this base
+
+
+def _pairs(low_rank: weights.Weights) -> set[str]:
+    """Names, with a ? for A and B, of layers that have both."""
+    return {key.replace("lora_A", "lora_?") for key in low_rank if key.replace("lora_A", "lora_B") in low_rank}
+
+
+def _config(part: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((part / FILES[0]).read_text(encoding="utf-8"))
+        int(config["r"])
+        return config
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{part} holds no whole adapter ({error}); restore it or choose another version.") from error
+
+
+def _publish(part: Path | None, probes: Sequence[Probe], target: Path) -> None:
+    """Whole and on the disk before it bears its name."""
+    scratch = target.with_name(f".{target.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)  # of one who died
+    scratch.mkdir()
+    for file in FILES if part else ():
+        shutil.copyfile(part / file, scratch / file)
+    (scratch / CANARY).write_text(json.dumps([asdict(probe) for probe in probes]), encoding="utf-8")
+    for path in (*scratch.iterdir(), scratch):
+        sync(path)
+    shutil.rmtree(target, ignore_errors=True)  # an unfinished one of an earlier kind
+    os.replace(scratch, target)
+    sync(target.parent)

@@ -1,0 +1,217 @@
+"""Several vLLM servers as one: which of them answers a session, which adapters each must have, and who is left alone.
+
+Knows servers and adapters, not turns. A thread looks at every server every so often: one that was restarted or comes back
+gets what it lacks, and answers for an adapter only after its canary. What is no longer wanted is unloaded when nothing here
+runs on it.
+"""
+
+import hashlib
+import json
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agent import paths
+from agent.errors import EngineError, Rejected, Unreachable
+from agent.settings import Settings
+from agent.vllm import canary
+from agent.vllm.adapters import Adapter
+from agent.vllm.breaker import Breaker
+from agent.vllm.wire import Limits, Server
+
+EVERY_S = 2.0
+
+
+def servers(settings: Settings) -> list[Server]:
+    """Those of the setting, or the one that `retune vllm up` runs now; empty if none does."""
+    limits = Limits(settings.vllm_connect_s, settings.vllm_first_token_s, settings.vllm_total_s)
+    if settings.vllm:
+        return [Server(url.strip().rstrip("/").removesuffix("/v1"), settings.vllm_key, limits)
+                for url in settings.vllm.split(",") if url.strip()]
+    try:
+        said = json.loads((paths.vllm(settings.home) / "server.json").read_text(encoding="utf-8"))
+        return [Server(said["url"], said["key"], limits)]
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+class Replica:
+    """One server, and what it was seen to do."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.breaker = Breaker()
+        self.base = ""
+        """The name of the base model there."""
+        self.proved: set[str] = set()
+        """Adapters that are loaded there and passed the canary; of an `Adapter` without a folder, its hash of probes."""
+        self.refused: dict[str, Rejected] = {}
+        self.problem: EngineError | None = Unreachable(f"{server.url} was not looked at yet.")
+        self.in_flight: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def answering(self, name: str) -> Iterator[None]:
+        """One more turn on that adapter while the block runs."""
+        with _counting:
+            self.in_flight[name] += 1
+        try:
+            yield
+        finally:
+            with _counting:
+                self.in_flight[name] -= 1
+
+    def table(self) -> dict[str, Any]:
+        """For status: {"url", "state": up, down, resting or refusing, "base", "adapters", "in_flight", "problem"}."""
+        state = "down" if self.problem else "resting" if self.breaker.open else "refusing" if self.refused else "up"
+        return {"url": self.server.url, "state": state, "base": self.base, "adapters": sorted(filter(None, self.proved)),
+                "in_flight": {name: count for name, count in self.in_flight.items() if count},
+                "problem": "; ".join(map(str, [*filter(None, [self.problem]), *self.refused.values()]))}
+
+
+_counting = threading.Lock()
+
+
+class Fleet:
+    """`want` an adapter, `pick` a server for a session; `look` keeps the servers right."""
+
+    def __init__(self, find: Callable[[], Sequence[Server]], every: float = EVERY_S) -> None:
+        """`find()`: the servers as they are configured now; asked anew at every look."""
+        self.find, self.every = find, every
+        self.replicas: list[Replica] = []
+        self.wanted: dict[str, Adapter] = {}
+        self.dropped: set[str] = set()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def want(self, adapter: Adapter) -> None:
+        """Have every server that answers serve it; returns when all tried. Raises EngineError if none can."""
+        self.wanted[adapter.name] = adapter
+        self.dropped.discard(adapter.name)
+        self.look()
+        self._watch()
+        if not any(adapter.name in replica.proved for replica in self.replicas):
+            raise self.why(adapter.name)
+
+    def has(self, name: str) -> bool:
+        """Whether some server was seen to serve it."""
+        return any(name in replica.proved for replica in self.replicas)
+
+    def drop(self, name: str) -> None:
+        """No longer wanted; unloaded at a later look. Returns at once, so that any thread may call it."""
+        self.wanted.pop(name, None)
+        self.dropped.add(name)
+
+    def pick(self, name: str, session: str, without: Sequence[Replica] = ()) -> Replica:
+        """The server for a session: the same one as long as it can, since it has the conversation in its cache.
+
+        Raises EngineError, with the reason, if none is left.
+        """
+        ranked = sorted(self.replicas, key=lambda replica: _draw(replica.server.url, session), reverse=True)
+        for replica in ranked:
+            if name in replica.proved and replica not in without and replica.breaker.allows():
+                return replica
+        raise self.why(name)
+
+    def why(self, name: str) -> EngineError:
+        """The reason why no server answers for an adapter, as an error to raise."""
+        if not self.replicas:
+            return Unreachable("No vLLM server is known: start one with `retune vllm up`, or set vllm to the URL of one.")
+        for replica in self.replicas:
+            if name in replica.refused:
+                return replica.refused[name]
+        failed = next((replica.problem for replica in self.replicas if replica.problem), None)
+        urls = ", ".join(replica.server.url for replica in self.replicas)
+        return failed or Unreachable(f"No server answers for {name or 'the base'}: after several failures {urls} rest for some "
+                                     "seconds; look at `retune vllm status`.")
+
+    def look(self) -> None:
+        """One round over all servers, side by side; what fails is kept as the server's problem."""
+        with self._lock:
+            self._follow()
+            if self.replicas:
+                with ThreadPoolExecutor(len(self.replicas), thread_name_prefix="vllm-look") as pool:
+                    list(pool.map(self.look_at, self.replicas))
+                if not any(replica.in_flight[name] for name in self.dropped for replica in self.replicas):
+                    self.dropped.clear()
+
+    def look_at(self, replica: Replica) -> None:
+        """Load what it lacks, prove it, unload what nobody wants."""
+        with replica.lock:
+            try:
+                listed = replica.server.models()
+                if replica.problem:
+                    replica.refused.clear()  # it may have been started anew, with other flags
+                replica.base = next((model.name for model in listed if not model.parent), "")
+                names = {model.name for model in listed}
+                replica.proved &= names | {""}
+                for adapter in list(self.wanted.values()):
+                    self._prove(replica, adapter, names)
+                for name in [name for name in self.dropped & names if not replica.in_flight[name]]:
+                    replica.proved.discard(name)
+                    replica.server.unload(name)
+                if replica.problem:
+                    replica.breaker.well()
+                replica.problem = None
+            except EngineError as error:
+                replica.problem = error
+                replica.proved.clear()
+
+    def _prove(self, replica: Replica, adapter: Adapter, names: set[str]) -> None:
+        if adapter.name in replica.proved or adapter.name in replica.refused:
+            return
+        try:
+            if adapter.folder and adapter.name not in names:
+                replica.server.load(adapter.name, str(adapter.folder))
+            canary.judge(replica.server, adapter.name or replica.base, adapter.probes)
+            replica.proved.add(adapter.name)
+        except Rejected as error:
+            replica.refused[adapter.name] = error
+
+    def lost(self, replica: Replica, name: str) -> None:
+        """It said that it has no such adapter: load it again."""
+        replica.proved.discard(name)
+        self.look_at(replica)
+
+    def table(self) -> dict[str, Any]:
+        """For status: {"servers": [...], "adapters": {name: {"on", "of"}}, "mixed": whether servers differ in what they serve}."""
+        spread = {name or "base": {"on": sum(name in replica.proved for replica in self.replicas), "of": len(self.replicas)}
+                  for name in self.wanted}
+        return {"servers": [replica.table() for replica in self.replicas], "adapters": spread,
+                "mixed": any(0 < one["on"] < one["of"] for one in spread.values())}
+
+    def close(self) -> None:
+        """Stop looking. Nothing is unloaded: the next process finds it there."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        now = list(self.find())
+        kept = {replica.server: replica for replica in self.replicas}
+        if set(now) != set(kept):
+            self.replicas = [kept.get(server) or Replica(server) for server in now]
+
+    def _watch(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=_looking, args=(weakref.ref(self), self._stop, self.every), daemon=True,
+                                            name="vllm-fleet")
+            self._thread.start()
+
+
+def _looking(fleet: "weakref.ref[Fleet]", stop: threading.Event, every: float) -> None:
+    """Until nobody has the fleet any more."""
+    while not stop.wait(every):
+        if (now := fleet()) is None:
+            return
+        now.look()
+        del now
+
+
+def _draw(url: str, session: str) -> bytes:
+    """Rendezvous hashing: a server that comes or goes moves no session but its own."""
+    return hashlib.sha256(f"{url}\0{session}".encode()).digest()
