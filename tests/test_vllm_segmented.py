@@ -1,8 +1,9 @@
-"""The products that the plugin for vLLM puts in the place of the stock op, beside a reference that takes one token at a time."""
+"""The products that the plugin for vLLM puts in the place of the stock op, beside a reference that takes token by token."""
 
 import logging
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from agent.vllm.segmented import LONG, Pack, apply, plan, segmented, unknown
+from agent.vllm.segmented import LONG, Pack, apply, plan, register, segmented, unknown
 
 ROOT = Path(__file__).parent.parent
 SLOTS, HIGHEST, WIDE = 4, 16, 24  # slots, the rank that vLLM keeps room for, features that go in
@@ -70,6 +71,20 @@ def test_every_token_gets_its_own_adapter_and_no_other(name: str, slices: str, d
     assert bare.all() or not torch.equal(y[~bare], before[~bare])
 
 
+@pytest.mark.parametrize("where", ["a", "b"])
+def test_a_broken_adapter_breaks_no_answer_but_its_own(where: str) -> None:
+    torch.manual_seed(0)
+    a, b = weights((24, 8, 8), (16, 8, 3, 16), torch.float32)
+    step = [0, 1, -1, 2, 3, 1, 0, 2]
+    x, own = torch.randn(len(step), WIDE), torch.tensor([slot == 1 for slot in step])
+    whole = by_token(torch.zeros(len(step), 40), x, a, b, step, 1.0)
+    {"a": a, "b": b}[where][0][1, 0, 0, 0] = torch.nan
+    y = torch.zeros(len(step), 40)
+    apply(y, x, Pack(a, b, torch.float32), plan(torch.tensor(step)), (24, 8, 8), 1.0)
+    torch.testing.assert_close(y[~own].double(), whole[~own], atol=1e-4, rtol=1e-5)
+    assert y[own].isnan().any(1).all()
+
+
 def test_a_step_is_cut_into_runs_and_short_ones_are_taken_together() -> None:
     spans = plan(torch.tensor([-1, 0, -1, 2] + [1] * LONG + [-1] * LONG + [3])).spans
     assert [(span.start, span.end, [run.slot for run in span.runs]) for span in spans] == [
@@ -98,7 +113,7 @@ def test_a_layer_that_no_adapter_changes_costs_nothing_and_stays(step: list[int]
 
 
 class Stock:
-    """vLLM's wrapper as far as the plugin knows it: the same names and parameters, and products that say that they were used."""
+    """vLLM's wrapper as far as the plugin knows it: the same names and parameters, and products that say they were used."""
 
     def __init__(self) -> None:
         self.fell_back: list[str] = []
@@ -189,46 +204,42 @@ def test_what_the_plugin_does_not_know_is_left_to_the_stock_op_untouched() -> No
     assert not y.any()
 
 
+class Newer(Stock):
+    """A later vLLM, where a name is gone and a product wants other things."""
+
+    sampler_indices = None
+
+    def add_lora_linear(self, y: Any, x: Any, lora_a_stacked: Any, lora_b_stacked: Any, output_slices: Any) -> None:
+        """The scale is gone."""
+
+
 def test_another_vllm_is_told_by_its_parameters() -> None:
-    class Newer(Stock):
-        sampler_indices = None
-
-        def add_lora_linear(self, y: Any, x: Any, lora_a_stacked: Any, lora_b_stacked: Any, output_slices: Any) -> None:
-            """The scale is gone."""
-
     assert unknown(Stock) == []
     assert unknown(Newer) == ["sampler_indices", "add_lora_linear"]
 
 
-REGISTER = """
-import logging, sys, types
-sys.path.insert(0, {root!r}); sys.path.insert(0, {tests!r})
-logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
-import test_vllm_segmented as given
-class Newer(given.Stock):
-    def add_lora_logits(self, y): "another one"
-cpu = types.ModuleType("vllm.lora.punica_wrapper.punica_cpu"); cpu.PunicaWrapperCPU = {stock}
-wrappers = types.ModuleType("vllm.lora.punica_wrapper"); wrappers.punica_cpu = cpu
-platforms = types.ModuleType("vllm.platforms")
-platforms.current_platform = types.SimpleNamespace(is_cpu=lambda: {is_cpu})
-sys.modules.update({{"vllm": types.ModuleType("vllm"), "vllm.lora": types.ModuleType("vllm.lora"), "vllm.platforms": platforms,
-                    "vllm.lora.punica_wrapper": wrappers, "vllm.lora.punica_wrapper.punica_cpu": cpu}})
-from agent.vllm.segmented import register
-register(); register()
-print(*(kind.__name__ for kind in cpu.PunicaWrapperCPU.__mro__))
-"""
-
-
-@pytest.mark.parametrize("stock, is_cpu, told", [
-    ("given.Stock", True, ["LoRA uses segmented products in place of the stock op.", "SegmentedPunicaWrapperCPU Stock object"]),
-    ("given.Stock", False, ["Stock object"]),
-    ("Newer", True, ["LoRA stays with the stock op, which is slow on a CPU: this vLLM has another add_lora_logits."] * 2
-     + ["Newer Stock object"]),
+@pytest.mark.parametrize("stock, is_cpu, then, told", [
+    (Stock, True, "SegmentedPunicaWrapperCPU", ["LoRA uses segmented products in place of the stock op."]),
+    (Stock, False, "Stock", []),
+    (Newer, True, "Newer",
+     ["LoRA stays with the stock op, which is slow on a CPU: this vLLM has another sampler_indices, add_lora_linear."]),
 ])
-def test_the_wrapper_is_put_in_place_once_on_a_cpu_and_in_a_vllm_that_it_knows(stock: str, is_cpu: bool, told: list) -> None:
-    code = REGISTER.format(root=str(ROOT), tests=str(ROOT / "tests"), stock=stock, is_cpu=is_cpu)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines() == told, done.stderr
+def test_the_wrapper_is_put_in_place_on_a_cpu_and_in_a_vllm_that_it_knows(
+        stock: type, is_cpu: bool, then: str, told: list, monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture) -> None:
+    names = ["vllm", "vllm.lora", "vllm.lora.punica_wrapper", "vllm.lora.punica_wrapper.punica_cpu", "vllm.platforms"]
+    modules = {name: types.ModuleType(name) for name in names}
+    cpu = modules["vllm.lora.punica_wrapper"].punica_cpu = modules["vllm.lora.punica_wrapper.punica_cpu"]
+    cpu.PunicaWrapperCPU = stock
+    modules["vllm.platforms"].current_platform = types.SimpleNamespace(is_cpu=lambda: is_cpu)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with caplog.at_level(logging.INFO, "vllm.retune_cpu_lora"):
+        register()
+        placed = cpu.PunicaWrapperCPU
+        assert (placed.__name__, [record.message for record in caplog.records]) == (then, told)
+        register()
+    assert cpu.PunicaWrapperCPU is placed  # vLLM may call a plugin more than once
 
 
 def test_the_plugin_is_imported_with_nothing_but_the_standard_library() -> None:

@@ -92,7 +92,7 @@ class Pack:
     """
 
     def __init__(self, a: "tuple[torch.Tensor, ...]", b: "tuple[torch.Tensor, ...]", dtype: "torch.dtype"):
-        self.sources, self.dtype, self.version, self.mixable = (*a, *b), dtype, versions(*a, *b), bool(a)
+        self.sources, self.dtype, self.version = (*a, *b), dtype, versions(*a, *b)
         ranks = [_ranks(lower, upper) for lower, upper in zip(a or [None] * len(b), b)]
         self.slots: dict[int, tuple[torch.Tensor | None, list[tuple[torch.Tensor, int, int]]]] = {}
         for slot, used in enumerate(zip(*ranks)):
@@ -100,6 +100,8 @@ class Pack:
                 self.slots[slot] = self._of_slot(a, b, slot, used)
         self.layout = tuple((slot, *(last - first for _, first, last in parts)) for slot, (_, parts) in self.slots.items())
         self._all: tuple | None = None
+        # 0 * NaN is NaN: with an adapter that is broken every run stays for itself, so that it breaks no answer but its own.
+        self.mixable = bool(a) and all(bool(stack.isfinite().all()) for stack in b)
 
     def _of_slot(self, a: tuple, b: tuple, slot: int, used: tuple[int, ...]) -> tuple:
         import torch
@@ -156,10 +158,11 @@ def apply(y: "torch.Tensor", x: "torch.Tensor", pack: Pack, spans: Plan, sizes: 
     for number, span in enumerate(spans.spans):
         if pack.mixes(span):
             a, parts, owner = pack.whole()
-            key = (number, pack.layout, y.dtype)
+            key = (number, pack.layout)
             if key not in spans.masks:
-                spans.masks[key] = (owner[None] == span.slots[:, None]).to(y.dtype)
-            _expand(y[span.start:span.end], (x[span.start:span.end] @ a.T).mul_(spans.masks[key]), parts, sizes, scale)
+                spans.masks[key] = owner[None] != span.slots[:, None]
+            low = (x[span.start:span.end] @ a.T).masked_fill_(spans.masks[key], 0)  # no product: inf * 0 is NaN
+            _expand(y[span.start:span.end], low, parts, sizes, scale)
             continue
         for run in span.runs:
             if run.slot in pack.slots:

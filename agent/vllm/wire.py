@@ -92,7 +92,7 @@ class Server:
         if came.status_code == 200 or (came.status_code == 400 and "already been loaded" in came.text):
             return
         said = _said(came)
-        if came.status_code == 404 and "error" not in came.text:  # the route itself is missing
+        if "LoRA is not enabled" in said or (came.status_code == 404 and "error" not in came.text):  # the route itself is missing
             raise Rejected(f"{self.url} takes no adapters while it runs: start it with --enable-lora and "
                            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or let `retune vllm up` do it.")
         if "max_lora_rank" in said:
