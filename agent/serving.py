@@ -126,7 +126,7 @@ def _vllm(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) -
     from agent.vllm import adapters, fleet
 
     same = settings.home, settings.vllm, settings.vllm_key
-    servers = _share(("fleet", *same), lambda: fleet.Fleet(partial(fleet.servers, settings)))
+    servers = _share(("fleet", *same), lambda: fleet.open_fleet(settings))
     return _share(("vllm", *same, bundle.name, bundle.hash),
                   lambda: VllmGenerator(servers, partial(adapters.export, bundle, domain, base, settings), settings.vllm_total_s))
 

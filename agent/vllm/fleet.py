@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from agent.settings import Settings
 from agent.vllm import canary
 from agent.vllm.adapters import Adapter
 from agent.vllm.breaker import Breaker
+from agent.vllm.proofs import Proofs
 from agent.vllm.wire import Limits, Server
 
 EVERY_S = 2.0
@@ -40,6 +42,16 @@ def servers(settings: Settings) -> list[Server]:
         return []
 
 
+def open_fleet(settings: Settings) -> "Fleet":
+    """The servers of the settings, with what earlier processes proved on them."""
+    return Fleet(partial(servers, settings), partial(_seen, settings), paths.vllm(settings.home) / "proofs.json")
+
+
+def _seen(settings: Settings, folder: Path) -> str:
+    """The path of a folder in the home as the servers see it."""
+    return str(Path(settings.vllm_home) / folder.relative_to(settings.home) if settings.vllm_home else folder.absolute())
+
+
 class Replica:
     """One server, and what it was seen to do."""
 
@@ -49,7 +61,9 @@ class Replica:
         self.base = ""
         """The name of the base model there."""
         self.proved: set[str] = set()
-        """Adapters that are loaded there and passed the canary; of an `Adapter` without a folder, its hash of probes."""
+        """Adapters that are loaded there and passed the canary; the base under an empty name."""
+        self.started = 0.0
+        """When its process began."""
         self.refused: dict[str, Rejected] = {}
         self.problem: EngineError | None = Unreachable(f"{server.url} was not looked at yet.")
         self.in_flight: Counter[str] = Counter()
@@ -80,9 +94,11 @@ _counting = threading.Lock()
 class Fleet:
     """`want` an adapter, `pick` a server for a session; `look` keeps the servers right."""
 
-    def __init__(self, find: Callable[[], Sequence[Server]], every: float = EVERY_S) -> None:
-        """`find()`: the servers as they are configured now; asked anew at every look."""
-        self.find, self.every = find, every
+    def __init__(self, find: Callable[[], Sequence[Server]], seen: Callable[[Path], str] = str, proofs: Path | None = None,
+                 every: float = EVERY_S) -> None:
+        """`find()`: the servers as they are configured now, asked anew at every look; `seen(folder)`: its path there;
+        `proofs`: a file to remember them in."""
+        self.find, self.seen, self.proofs, self.every = find, seen, Proofs(proofs), every
         self.replicas: list[Replica] = []
         self.wanted: dict[str, Adapter] = {}
         self.dropped: set[str] = set()
@@ -146,8 +162,9 @@ class Fleet:
         with replica.lock:
             try:
                 listed = replica.server.models()
-                if replica.problem:
-                    replica.refused.clear()  # it may have been started anew, with other flags
+                if replica.problem:  # it may have been started anew, with other flags
+                    replica.refused.clear()
+                    replica.started = replica.server.started()
                 replica.base = next((model.name for model in listed if not model.parent), "")
                 names = {model.name for model in listed}
                 replica.proved &= names | {""}
@@ -168,9 +185,13 @@ class Fleet:
             return
         try:
             if adapter.folder and adapter.name not in names:
-                replica.server.load(adapter.name, str(adapter.folder))
+                replica.server.load(adapter.name, self.seen(adapter.folder))
+            elif adapter.name in self.proofs.of(replica.server.url, replica.started):
+                replica.proved.add(adapter.name)
+                return
             canary.judge(replica.server, adapter.name or replica.base, adapter.probes)
             replica.proved.add(adapter.name)
+            self.proofs.add(replica.server.url, replica.started, adapter.name)
         except Rejected as error:
             replica.refused[adapter.name] = error
 

@@ -7,6 +7,7 @@ naming the model that was asked for, which is the proof of what answered.
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -74,6 +75,15 @@ class Server:
                 return client.get("/health").status_code == 200
         except EngineError:
             return False
+
+    def started(self) -> float:
+        """When its process began, in seconds since 1970, as its metrics say; 0.0 where they do not."""
+        try:
+            with self._control(self.limits.connect) as client:
+                found = re.search(r"(?m)^process_start_time_seconds (\S+)$", client.get("/metrics").text)
+            return float(found[1]) if found else 0.0
+        except (EngineError, ValueError):
+            return 0.0
 
     def models(self) -> list[Model]:
         """The base and every adapter that has a name there."""
