@@ -36,15 +36,18 @@ def read(file: Path) -> Weights:
             start = stream.tell()
         header.pop("__metadata__", None)
         raw = np.memmap(file, dtype=np.uint8, mode="r", offset=start)
+        ends = sorted(entry["data_offsets"] for entry in header.values())
+        if [0, *(end for _, end in ends)] != [*(begin for begin, _ in ends), len(raw)]:
+            raise ValueError("its tensors do not fill it one after the other")  # one was lost with its name, or the end is
         return {name: _tensor(raw, entry) for name, entry in header.items()}
-    except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, OverflowError) as error:
         raise BundleError(f"{file} is not a whole safetensors file ({error}); restore it or choose another version.") from error
 
 
 def _tensor(raw: np.ndarray, entry: dict) -> np.ndarray:
     begin, end = entry["data_offsets"]
-    if end > len(raw):
-        raise ValueError("the file is cut short")
+    if any(size < 0 for size in entry["shape"]):
+        raise ValueError(f"a tensor has the shape {entry['shape']}")
     array = raw[begin:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
     if entry["dtype"] == "BF16":  # bf16 is the upper half of float32
         return (array.astype(np.uint32) << 16).view(np.float32)

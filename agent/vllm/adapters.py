@@ -5,6 +5,7 @@ rules of vLLM's loader; nothing about servers.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from agent import paths, prompt, weights
@@ -19,7 +21,7 @@ from agent.aliases import sync
 from agent.bundle import Bundle, content_hash
 from agent.domain import Domain
 from agent.errors import BundleError
-from agent.models import BaseModel
+from agent.models import BaseModel, sha256
 from agent.settings import Settings
 from agent.vllm import canary
 from agent.vllm.canary import Probe
@@ -29,8 +31,11 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM can be started with
 REFUSED = {"use_dora": "DoRA", "lora_bias": "a bias", "modules_to_save": "whole layers (modules_to_save)",
            "layer_replication": "replicated layers", "alora_invocation_tokens": "activated LoRA", "use_qalora": "QALoRA",
-           "fan_in_fan_out": "transposed layers"}
-STARTS = ("pissa", "olora", "corda", "loftq")  # ways to begin that change the base too
+           "fan_in_fan_out": "transposed layers", "use_bdlora": "block-diagonal LoRA", "target_parameters": "tuned parameters",
+           "trainable_token_indices": "tuned tokens", "rank_pattern": "ranks that differ between layers",
+           "alpha_pattern": "scales that differ between layers"}
+BEFORE, AFTER = "base_model.model.", ("lora_A.weight", "lora_B.weight")  # of a tensor's name
+STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # ways to begin that leave the base as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def export(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) 
     name = f"{bundle.name}-{part_hash(bundle)[:8]}" if part else f"base-{base.fingerprint[:8]}-{domain.name}"
     prompts = [prompt.render(domain, [], (), question) for question in domain.examples[:3]]
     with FileLock(root / f"{name}.lock"):
-        if not (root / name / CANARY).is_file():
+        if not _whole(root / name, bundle):
             if part:
                 check(part, base)
             _publish(part, canary.expect(base, part, prompts, settings.cores), root / name)
@@ -71,32 +76,61 @@ def part_hash(bundle: Bundle) -> str:
 
 def rank(part: Path) -> int:
     """The largest rank in a LoRA folder."""
-    config = _config(part)
-    return max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
+    if type(said := _config(part).get("r")) is not int or said < 1:  # true is an int too
+        raise BundleError(f"{part / FILES[0]} gives {said!r} as its rank; restore it or choose another version.")
+    return said
 
 
 def check(part: Path, base: BaseModel) -> None:
     """Raise BundleError, with the next step, unless vLLM can serve this part beside the base as it is."""
     other = "train with method lora or rslora, or set engine = 'onnx' to answer in process."
-    if (kind := weights.method(part)) != "lora":
-        raise BundleError(f"{part} was tuned by {kind}, and vLLM serves LoRA adapters alone; {other}")
+    if (part / weights.REPLACED).is_file():
+        raise BundleError(f"{part} holds tuned weights in full, and vLLM serves LoRA adapters alone; {other}")
     config = _config(part)
+    if (kind := str(config.get("peft_type", "lora")).lower()) != "lora":
+        raise BundleError(f"{part} was tuned by {kind}, and vLLM serves LoRA adapters alone; {other}")
     for key, what in REFUSED.items():
         if config.get(key):
             raise BundleError(f"{part} has {what}, which vLLM does not serve; {other}")
     if config.get("bias", "none") != "none":
         raise BundleError(f"{part} has a bias, which vLLM does not serve; {other}")
-    if str(config.get("init_lora_weights", "")).lower().startswith(STARTS):
-        raise BundleError(f"{part} began by {config['init_lora_weights']}, which changes the base too; {other}")
+    if isinstance(start := config.get("init_lora_weights"), str) and start.lower() not in STARTS:
+        raise BundleError(f"{part} began by {start}, which changes the base too; {other}")
     if rank(part) > RANKS[-1]:
         raise BundleError(f"{part} has rank {rank(part)} and vLLM serves at most {RANKS[-1]}; {other}")
-    low_rank = weights.read(part / FILES[1])
-    strange = [key for key in low_rank if not key.endswith(("lora_A.weight", "lora_B.weight"))]
-    lonely = [key for key in low_rank if key.replace("lora_A", "lora_?").replace("lora_B", "lora_?") not in _pairs(low_rank)]
-    if strange or lonely or not low_rank:
-        raise BundleError(f"{part} holds {(strange or lonely or ['nothing'])[0]}, which is no whole LoRA layer; restore it or "
-                          "choose another version.")
-    weights.merge(weights.read(base.path / "model.safetensors"), part)  # names, shapes and finite values, against this base
+    _check_scale(part, config)
+    _check_layers(part, base)
+
+
+def _check_scale(part: Path, config: dict[str, Any]) -> None:
+    """What vLLM and PEFT read beside the rank: a scale that is a number, and names of layers."""
+    alpha, layers = config.get("lora_alpha"), config.get("target_modules")
+    if type(alpha) not in (int, float) or not math.isfinite(alpha) or alpha <= 0:
+        raise BundleError(f"{part / FILES[0]} gives {alpha!r} as lora_alpha; restore it or choose another version.")
+    named = layers if isinstance(layers, list) else [layers]
+    if not layers or not all(isinstance(one, str) for one in named):
+        raise BundleError(f"{part / FILES[0]} does not name its layers (target_modules); restore it or choose another version.")
+
+
+def _check_layers(part: Path, base: BaseModel) -> None:
+    """Names, shapes and values: vLLM takes another rank than the one that is written, layers that the base lacks, and NaN."""
+    low_rank, wanted = weights.read(part / FILES[1]), rank(part)
+    pairs = _pairs(low_rank)
+    odd = [key for key in low_rank if not key.startswith(BEFORE) or not key.endswith(AFTER)
+           or key.replace("lora_A", "lora_?").replace("lora_B", "lora_?") not in pairs]
+    if odd or not low_rank:
+        raise BundleError(f"{part} holds {(odd or ['nothing'])[0]}, which is no whole LoRA layer; restore it or choose another "
+                          "version.")
+    for key, array in low_rank.items():
+        if array.ndim != 2 or array.dtype != np.float32 or array.shape[key.endswith("lora_B.weight")] != wanted:
+            raise BundleError(f"{part}: {key} is {array.dtype} of shape {list(array.shape)}, where rank {wanted} is written in "
+                              f"{FILES[0]}; restore it or choose another version.")
+    plain = weights.read(base.path / "model.safetensors")
+    with np.errstate(all="ignore"):
+        merged = weights.merge(plain, part)
+    for key, array in merged.items():
+        if array is not plain[key] and not np.isfinite(array).all():
+            raise BundleError(f"{part} makes values of {key} that are not finite; choose another version.")
 
 
 def _pairs(low_rank: weights.Weights) -> set[str]:
@@ -106,11 +140,16 @@ def _pairs(low_rank: weights.Weights) -> set[str]:
 
 def _config(part: Path) -> dict[str, Any]:
     try:
-        config = json.loads((part / FILES[0]).read_text(encoding="utf-8"))
-        int(config["r"])
-        return config
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return dict(json.loads((part / FILES[0]).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"{part} holds no whole adapter ({error}); restore it or choose another version.") from error
+
+
+def _whole(folder: Path, bundle: Bundle) -> bool:
+    """Whether an export is there and its files are those of the bundle still."""
+    copied = {file: bundle.manifest["files"].get(f"generator/{file}") for file in FILES} if bundle.part("generator") else {}
+    return (folder / CANARY).is_file() and all((folder / file).is_file() and sha256(folder / file) == digest
+                                               for file, digest in copied.items())
 
 
 def _publish(part: Path | None, probes: Sequence[Probe], target: Path) -> None:
