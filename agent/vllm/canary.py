@@ -90,14 +90,15 @@ def judge(server: Server, name: str, probes: Sequence[Probe]) -> dict[str, float
     values = [value for value, _ in told]
     tuned, base = [v for probe in probes for v in probe.tuned], [v for probe in probes for v in probe.base]
     if not all(math.isfinite(value) for value in values):
-        raise Rejected(f"{server.url} answers with {name} by values that are not finite; choose another version.")
+        raise Rejected(f"{server.url} answers with {name} by values that are not finite; restart that server, and choose "
+                       "another version if it does so again.")
     agreement, apart, moved = fmean(rank == 1 for _, rank in told), _apart(values, tuned), effect(probes)
     if moved > EFFECT and _apart(values, base) < apart:
         raise Rejected(f"{server.url} answers to {name} as the base does, without the adapter; restart that server.")
     if agreement < AGREES or apart > max(APART, SHARE * moved):
-        raise Rejected(f"{server.url} answers to {name} otherwise than its weights do here (of {len(told)} tokens it would choose "
-                       f"{agreement:.0%}; log probabilities differ by {apart:.2f}): it serves another base model. Start it with "
-                       "the base that the bundle was tuned on.")
+        raise Rejected(f"{server.url} answers to {name} otherwise than its weights do here (of {len(told)} tokens it would "
+                       f"choose {agreement:.0%}; log probabilities differ by {apart:.2f}): it serves another base model. Start "
+                       "it with the base that the bundle was tuned on.")
     return {"agreement": agreement, "apart": apart, "effect": moved}
 
 

@@ -9,24 +9,22 @@ import hashlib
 import json
 import threading
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent import paths
-from agent.errors import EngineError, Rejected, Unreachable
+from agent.errors import EngineError, Unreachable
 from agent.settings import Settings
-from agent.vllm import canary
 from agent.vllm.adapters import Adapter
-from agent.vllm.breaker import Breaker
 from agent.vllm.proofs import Proofs
+from agent.vllm.replica import Replica
 from agent.vllm.wire import Limits, Server
 
 EVERY_S = 2.0
+AGAIN = 30  # looks from one new proof of what was proved to the next
 
 
 def servers(settings: Settings) -> list[Server]:
@@ -50,45 +48,6 @@ def open_fleet(settings: Settings) -> "Fleet":
 def _seen(settings: Settings, folder: Path) -> str:
     """The path of a folder in the home as the servers see it."""
     return str(Path(settings.vllm_home) / folder.relative_to(settings.home) if settings.vllm_home else folder.absolute())
-
-
-class Replica:
-    """One server, and what it was seen to do."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.breaker = Breaker()
-        self.base = ""
-        """The name of the base model there."""
-        self.proved: set[str] = set()
-        """Adapters that are loaded there and passed the canary; the base under an empty name."""
-        self.started = 0.0
-        """When its process began."""
-        self.refused: dict[str, Rejected] = {}
-        self.problem: EngineError | None = Unreachable(f"{server.url} was not looked at yet.")
-        self.in_flight: Counter[str] = Counter()
-        self.lock = threading.Lock()
-
-    @contextmanager
-    def answering(self, name: str) -> Iterator[None]:
-        """One more turn on that adapter while the block runs."""
-        with _counting:
-            self.in_flight[name] += 1
-        try:
-            yield
-        finally:
-            with _counting:
-                self.in_flight[name] -= 1
-
-    def table(self) -> dict[str, Any]:
-        """For status: {"url", "state": up, down, resting or refusing, "base", "adapters", "in_flight", "problem"}."""
-        state = "down" if self.problem else "resting" if self.breaker.open else "refusing" if self.refused else "up"
-        return {"url": self.server.url, "state": state, "base": self.base, "adapters": sorted(filter(None, self.proved)),
-                "in_flight": {name: count for name, count in self.in_flight.items() if count},
-                "problem": "; ".join(map(str, [*filter(None, [self.problem]), *self.refused.values()]))}
-
-
-_counting = threading.Lock()
 
 
 class Fleet:
@@ -136,13 +95,13 @@ class Fleet:
         raise self.why(name)
 
     def why(self, name: str) -> EngineError:
-        """The reason why no server answers for an adapter, as an error to raise."""
+        """The reason why no server answers for an adapter, as a new error: one that is kept would keep alive who raised it."""
         if not self.replicas:
             return Unreachable("No vLLM server is known: start one with `retune vllm up`, or set vllm to the URL of one.")
         for replica in self.replicas:
-            if name in replica.refused:
-                return replica.refused[name]
-        failed = next((replica.problem for replica in self.replicas if replica.problem), None)
+            if kept := replica.refused.get(name):
+                return type(kept)(str(kept))
+        failed = next((type(kept)(str(kept)) for kept in [replica.problem for replica in self.replicas] if kept), None)
         urls = ", ".join(replica.server.url for replica in self.replicas)
         return failed or Unreachable(f"No server answers for {name or 'the base'}: after several failures {urls} rest for some "
                                      "seconds; look at `retune vllm status`.")
@@ -154,25 +113,21 @@ class Fleet:
             if self.replicas:
                 with ThreadPoolExecutor(len(self.replicas), thread_name_prefix="vllm-look") as pool:
                     list(pool.map(self.look_at, self.replicas))
-                if not any(replica.in_flight[name] for name in self.dropped for replica in self.replicas):
-                    self.dropped.clear()
+            self.dropped -= {name for name in tuple(self.dropped) if all(  # one that is down may have it when it comes back
+                not replica.problem and name not in replica.has and not replica.in_flight[name] for replica in self.replicas)}
 
     def look_at(self, replica: Replica) -> None:
         """Load what it lacks, prove it, unload what nobody wants."""
         with replica.lock:
             try:
-                listed = replica.server.models()
-                if replica.problem:  # it may have been started anew, with other flags
-                    replica.refused.clear()
-                    replica.started = replica.server.started()
-                replica.base = next((model.name for model in listed if not model.parent), "")
-                names = {model.name for model in listed}
-                replica.proved &= names | {""}
+                replica.ask()
                 for adapter in list(self.wanted.values()):
-                    self._prove(replica, adapter, names)
-                for name in [name for name in self.dropped & names if not replica.in_flight[name]]:
-                    replica.proved.discard(name)
-                    replica.server.unload(name)
+                    replica.prove(adapter, self.seen(adapter.folder) if adapter.folder else "", self.proofs)
+                replica.looks += 1
+                if replica.looks % AGAIN == 0:
+                    replica.prove_again(dict(self.wanted), self.proofs)
+                replica.unload(self.dropped)
+                replica.refused = {name: error for name, error in replica.refused.items() if name in self.wanted}
                 if replica.problem:
                     replica.breaker.well()
                 replica.problem = None
@@ -180,31 +135,17 @@ class Fleet:
                 replica.problem = error
                 replica.proved.clear()
 
-    def _prove(self, replica: Replica, adapter: Adapter, names: set[str]) -> None:
-        if adapter.name in replica.proved or adapter.name in replica.refused:
-            return
-        try:
-            if adapter.folder and adapter.name not in names:
-                replica.server.load(adapter.name, self.seen(adapter.folder))
-            elif adapter.name in self.proofs.of(replica.server.url, replica.started):
-                replica.proved.add(adapter.name)
-                return
-            canary.judge(replica.server, adapter.name or replica.base, adapter.probes)
-            replica.proved.add(adapter.name)
-            self.proofs.add(replica.server.url, replica.started, adapter.name)
-        except Rejected as error:
-            replica.refused[adapter.name] = error
-
     def lost(self, replica: Replica, name: str) -> None:
         """It said that it has no such adapter: load it again."""
         replica.proved.discard(name)
         self.look_at(replica)
 
     def table(self) -> dict[str, Any]:
-        """For status: {"servers": [...], "adapters": {name: {"on", "of"}}, "mixed": whether servers differ in what they serve}."""
-        spread = {name or "base": {"on": sum(name in replica.proved for replica in self.replicas), "of": len(self.replicas)}
-                  for name in self.wanted}
-        return {"servers": [replica.table() for replica in self.replicas], "adapters": spread,
+        """For status: {"servers": [...], "adapters": {name: {"on", "of"}}, "mixed": whether one has what another lacks}."""
+        replicas = self.replicas
+        spread = {name or "base": {"on": sum(name in replica.proved for replica in replicas), "of": len(replicas)}
+                  for name in list(self.wanted)}
+        return {"servers": [replica.table() for replica in replicas], "adapters": spread,
                 "mixed": any(0 < one["on"] < one["of"] for one in spread.values())}
 
     def close(self) -> None:
@@ -212,7 +153,7 @@ class Fleet:
         self._stop.set()
 
     def _follow(self) -> None:
-        now = list(self.find())
+        now = list(dict.fromkeys(self.find()))
         kept = {replica.server: replica for replica in self.replicas}
         if set(now) != set(kept):
             self.replicas = [kept.get(server) or Replica(server) for server in now]
