@@ -16,7 +16,7 @@ from agent.errors import BundleError, EngineError, Rejected
 from agent.types import Made, Message
 from agent.vllm.adapters import Adapter
 from agent.vllm.fleet import Fleet, Replica
-from agent.vllm.wire import NotServed, Piece
+from agent.vllm.replies import NotServed, Piece
 
 
 class VllmGenerator:
@@ -52,7 +52,7 @@ class VllmGenerator:
         Raises EngineError's kinds.
         """
         deadline = time.monotonic() + self.total_s
-        name, tried = await self._ready(), []
+        name, tried, lost = await self._ready(), [], []
         failed: EngineError | None = None
         while True:
             replica = self._next(name, session, tried, failed)
@@ -73,10 +73,12 @@ class VllmGenerator:
                 raise  # another server would say the same
             except NotServed as error:
                 failed = error
-                if replica in tried:
-                    raise
-                await asyncio.to_thread(self.fleet.lost, replica, name)
-                tried.append(replica) if name not in replica.proved else None
+                if replica not in lost:
+                    lost.append(replica)
+                    await asyncio.to_thread(self.fleet.lost, replica, name)
+                    if name in replica.proved:
+                        continue
+                tried.append(replica)  # it lists what it does not serve, as several behind one URL do
             except EngineError as error:
                 failed = error
                 replica.breaker.failed()

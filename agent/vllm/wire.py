@@ -6,7 +6,6 @@ naming the model that was asked for, which is the proof of what answered.
 """
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,16 +16,13 @@ from weakref import WeakKeyDictionary
 
 import httpx2
 
-from agent.errors import Busy, EngineError, Garbled, Rejected, TooSlow, Unreachable
+from agent.errors import EngineError, Garbled, Rejected, TooSlow, Unreachable
 from agent.types import Message
+from agent.vllm.replies import WRONG, Piece, Reply, piece
 
 LONGEST_LINE = 1 << 20  # bytes; no line of an answer comes near it
-LONGEST_BODY = 1 << 22
+LONGEST_BODY = 1 << 22  # of which no more is read
 SLOW_S = 60.0  # for what loads weights
-
-
-class NotServed(EngineError):
-    """The server is fine, but has no model of that name: it was restarted, or the adapter was unloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +44,6 @@ class Model:
     max_tokens: int
 
 
-@dataclass(slots=True)
-class Piece:
-    """Text, and with the last piece why it ended and what it took."""
-
-    text: str
-    finish: str = ""
-    prompt_tokens: int = 0
-    tokens: int = 0
-
-
 @dataclass(frozen=True)
 class Server:
     """`Server("http://127.0.0.1:8000", key)`; safe to use from any thread and any event loop."""
@@ -71,67 +57,66 @@ class Server:
     def healthy(self) -> bool:
         """Whether it answers at all, within the limit for connecting."""
         try:
-            with self._control(self.limits.connect) as client:
-                return client.get("/health").status_code == 200
+            return self._ask("GET", "/health", self.limits.connect).status == 200
         except EngineError:
             return False
 
     def started(self) -> float:
         """When its process began, in seconds since 1970, as its metrics say; 0.0 where they do not."""
         try:
-            with self._control(self.limits.connect) as client:
-                found = re.search(r"(?m)^process_start_time_seconds (\S+)$", client.get("/metrics").text)
+            came = self._ask("GET", "/metrics", self._soon)
+            found = re.search(r"(?m)^process_start_time_seconds (\S+)$", came.text)
             return float(found[1]) if found else 0.0
         except (EngineError, ValueError):
             return 0.0
 
     def models(self) -> list[Model]:
         """The base and every adapter that has a name there."""
-        with self._control(self.limits.connect) as client:
-            table = self._table(client.get("/v1/models"))
+        table = self._ask("GET", "/v1/models", self._soon).table()
         try:
-            return [Model(row["id"], row.get("root") or "", row.get("parent") or "", int(row.get("max_model_len") or 0))
-                    for row in table["data"]]
-        except (KeyError, TypeError, ValueError) as error:
+            found = [Model(row["id"], row.get("root") or "", row.get("parent") or "", int(row.get("max_model_len") or 0))
+                     for row in table["data"]]
+            if not all(isinstance(text, str) for model in found for text in (model.name, model.root, model.parent)):
+                raise TypeError("names are text")
+            return found
+        except WRONG as error:
             raise Garbled(f"{self.url} does not list models as vLLM does; is it a vLLM server?") from error
 
     def load(self, name: str, path: str) -> None:
         """Load an adapter under a name that is new there. One that it has already under that name is left as it is."""
-        with self._control(SLOW_S) as client:
-            came = client.post("/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path})
-        if came.status_code == 200 or (came.status_code == 400 and "already been loaded" in came.text):
+        came = self._ask("POST", "/v1/load_lora_adapter", SLOW_S, {"lora_name": name, "lora_path": path})
+        if came.status == 200 or (came.status == 400 and "already been loaded" in came.text):
             return
-        said = _said(came)
-        if "LoRA is not enabled" in said or (came.status_code == 404 and "error" not in came.text):  # the route itself is missing
+        said = came.said
+        if "LoRA is not enabled" in said or (came.status == 404 and "error" not in came.text):  # the route itself is missing
             raise Rejected(f"{self.url} takes no adapters while it runs: start it with --enable-lora and "
                            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or let `retune vllm up` do it.")
         if "max_lora_rank" in said:
             raise Rejected(f"{self.url} has a smaller --max-lora-rank than {name} needs ({said}); start it with a larger one.")
-        if came.status_code == 404:
+        if came.status == 404:
             raise Rejected(f"{self.url} does not see {path} ({said}): it must share that folder; if it is mounted elsewhere "
                            "there, set vllm_home.")
-        if came.status_code == 500 and "add_lora" in said:
+        if came.status == 500 and "add_lora" in said:
             raise Rejected(f"{self.url} cannot load {name} ({said}).")
-        self._refuse(came, said)
+        came.refuse()
 
     def unload(self, name: str) -> None:
         """Take the name away; turns that run on it go on. Nothing if it has no such name."""
-        with self._control(self.limits.connect) as client:
-            came = client.post("/v1/unload_lora_adapter", json={"lora_name": name})
-        if came.status_code not in (200, 404):
-            self._refuse(came, _said(came))
+        came = self._ask("POST", "/v1/unload_lora_adapter", self._soon, {"lora_name": name})
+        if came.status not in (200, 404):
+            came.refuse()
 
     def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[tuple[float, int]]:
         """(log probability, rank from 1) of each token of `answer` after `ids`; NaN where it says none."""
         body = {"model": model, "prompt": [*ids, *answer], "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        with self._control(SLOW_S) as client:
-            came = client.post("/v1/completions", json=body)
-        self._check(came.status_code, came.text, model)
+        came = self._ask("POST", "/v1/completions", SLOW_S, body)
+        came.check(model)
+        table = came.table()
         try:
-            rows = self._table(came)["choices"][0]["prompt_logprobs"][-len(answer):]
+            rows = table["choices"][0]["prompt_logprobs"][-len(answer):]
             found = [row[str(token)] for token, row in zip(answer, rows, strict=True)]
             return [(float("nan" if one["logprob"] is None else one["logprob"]), int(one["rank"])) for one in found]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except WRONG as error:
             raise Garbled(f"{self.url} does not score tokens as vLLM does ({error!r}); is it a vLLM server?") from error
 
     async def chat(self, model: str, messages: Sequence[Message], max_tokens: int, deadline: float,
@@ -144,52 +129,47 @@ class Server:
         body = {"model": model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0.0, "stream": True,
                 "stream_options": {"include_usage": True}} | ({"structured_outputs": structured} if structured else {})
         first = min(deadline, time.monotonic() + self.limits.first_token)
-        async with self._asked(body, first) as came:
+        async with self._open("POST", "/v1/chat/completions", first, body) as came:
+            if came.status_code != 200:
+                (await self._whole(came, first)).check(model)
+            kind = came.headers.get("content-type", "")
+            if not kind.startswith("text/event-stream"):
+                raise Garbled(f"{self.url} answers with {kind[:80]!r}, not with a stream; is it a vLLM server?")
             last, begun = Piece(""), False
             async with aclosing(self._lines(came, lambda: deadline if begun else first)) as lines:
                 async for line in lines:
                     if line == "[DONE]":
                         if not last.finish:
-                            raise Garbled(f"{self.url} ended an answer without saying why.")
+                            raise Garbled(f"{self.url} ended an answer without saying why; ask again.")
+                        if last.finish == "length" and not begun:  # its cache holds NaN, of whatever adapter
+                            raise Garbled(f"{self.url} wrote tokens and not a word; restart that server.")
                         yield last
                         return
-                    piece = self._piece(line, model)
-                    begun = begun or bool(piece.text)
-                    if piece.text:
-                        yield Piece(piece.text)
-                    last = Piece("", piece.finish or last.finish, piece.prompt_tokens or last.prompt_tokens,
-                                 piece.tokens or last.tokens)
-        raise Garbled(f"{self.url} cut an answer off.")
+                    new = piece(self.url, line, model)
+                    begun = begun or bool(new.text)
+                    if new.text:
+                        yield Piece(new.text)
+                    last = Piece("", new.finish or last.finish, new.prompt_tokens or last.prompt_tokens,
+                                 new.tokens or last.tokens)
+        raise Garbled(f"{self.url} cut an answer off; ask again.")
 
-    def _piece(self, line: str, model: str) -> Piece:
-        try:
-            table = json.loads(line)
-            if "error" in table:
-                error = table["error"]
-                self._check(int(error.get("code") or 500), json.dumps(table), model)
-            if table["model"] != model:
-                raise Garbled(f"{self.url} answered with {table['model']!r} where {model!r} was asked; nothing of it is kept.")
-            usage, choices = table.get("usage") or {}, table["choices"]
-            choice = choices[0] if choices else {"delta": {}}
-            return Piece(choice["delta"].get("content") or "", choice.get("finish_reason") or "",
-                         int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise Garbled(f"{self.url} sent a line that no vLLM server sends ({line[:80]!r}).") from error
+    def _ask(self, method: str, path: str, wait: float, body: dict[str, Any] | None = None) -> Reply:
+        """One short question and the whole of its answer, `wait` seconds for both; blocks, so never in a coroutine."""
+
+        async def asked() -> Reply:
+            end = time.monotonic() + wait
+            async with self._open(method, path, end, body) as came:
+                return await self._whole(came, end)
+
+        return asyncio.run(asked())
 
     @asynccontextmanager
-    async def _asked(self, body: dict[str, Any], first: float) -> AsyncIterator[Any]:
-        """The open answer, on a connection of its own: closing it stops the server, and no stale one is ever met."""
-        client = self._client()
+    async def _open(self, method: str, path: str, end: float, body: dict[str, Any] | None = None) -> AsyncIterator[Any]:
+        """An answer whose headers came, on a connection of its own: closing it stops the server, no stale one is ever met."""
         with self._typed():
-            came = await self._by(first, client.send(client.build_request("POST", "/v1/chat/completions", json=body), stream=True))
+            client = self._client()
+            came = await self._by(end, client.send(client.build_request(method, path, json=body), stream=True))
         try:
-            if came.status_code != 200:
-                with self._typed():
-                    said = await self._by(first, self._start(came))
-                self._check(came.status_code, said, body["model"])
-            kind = came.headers.get("content-type", "")
-            if not kind.startswith("text/event-stream"):
-                raise Garbled(f"{self.url} answers with {kind or 'nothing named'}, not with a stream; is it a vLLM server?")
             yield came
         finally:
             await came.aclose()
@@ -212,22 +192,27 @@ class Server:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > LONGEST_LINE:
-                raise Garbled(f"{self.url} sent a line of more than {LONGEST_LINE} bytes.")
+                raise Garbled(f"{self.url} sent a line of more than {LONGEST_LINE} bytes; is it a vLLM server?")
             for line in lines:
                 if line.startswith(b"data:"):
                     try:
                         yield line[5:].decode("utf-8").strip()
                     except UnicodeDecodeError as error:
-                        raise Garbled(f"{self.url} sent what is not UTF-8.") from error
+                        raise Garbled(f"{self.url} sent what is not UTF-8; is it a vLLM server?") from error
 
-    async def _start(self, came: Any) -> str:
-        """The beginning of a body, for a sentence about it."""
-        body = b""
-        async for chunk in came.aiter_raw():
-            body += chunk
-            if len(body) > LONGEST_BODY:
-                break
-        return body.decode("utf-8", "replace")
+    async def _whole(self, came: Any, end: float) -> Reply:
+        """All of a body, or the beginning of one that is too long to be meant."""
+
+        async def read() -> bytes:
+            body = b""
+            async for chunk in came.aiter_raw():
+                body += chunk
+                if len(body) > LONGEST_BODY:
+                    break
+            return body
+
+        with self._typed():
+            return Reply(self.url, came.status_code, (await self._by(end, read())).decode("utf-8", "replace"))
 
     async def _by(self, deadline: float, doing: Any) -> Any:
         try:
@@ -237,67 +222,27 @@ class Server:
             raise TooSlow(f"{self.url} did not answer in time; look at its load, or raise vllm_first_token_s or "
                           "vllm_total_s.") from error
 
-    def _check(self, status: int, body: str, model: str) -> None:
-        """Raise what a status other than 200 means."""
-        if status == 404 and "does not exist" in body:
-            raise NotServed(f"{self.url} has no model {model!r}.")
-        if status != 200:
-            self._refuse(httpx2.Response(status, text=body), _told(body))
-
-    def _refuse(self, came: Any, said: str) -> None:
-        status = came.status_code
-        if status in (401, 403):
-            raise Rejected(f"{self.url} refuses the key; set vllm_key (or RETUNE_VLLM_KEY) to the server's --api-key.")
-        if status == 429 or status >= 500:
-            raise Busy(f"{self.url} takes nothing just now ({status}: {said}).")
-        if status == 400:
-            raise Rejected(f"{self.url} refused: {said}")
-        raise Garbled(f"{self.url} answered {status} ({said}); is it a vLLM server?")
-
-    def _table(self, came: Any) -> Any:
-        if came.status_code != 200:
-            self._refuse(came, _said(came))
-        try:
-            return came.json()
-        except ValueError as error:
-            raise Garbled(f"{self.url} answered with what is not JSON; is it a vLLM server?") from error
+    @property
+    def _soon(self) -> float:
+        """Seconds for what takes no work: twice the limit for connecting, which is then told apart from a slow answer."""
+        return 2 * self.limits.connect
 
     @property
     def _headers(self) -> dict[str, str]:
+        if not (self.key.isascii() and self.key.isprintable() and self.key == self.key.strip()):
+            raise Rejected(f"The key for {self.url} has signs that no header can hold; correct vllm_key (or RETUNE_VLLM_KEY).")
         return {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-
-    @contextmanager
-    def _control(self, wait: float) -> Any:
-        """A client for one short question."""
-        timeout = httpx2.Timeout(wait, connect=self.limits.connect)
-        with self._typed(), httpx2.Client(base_url=self.url, headers=self._headers, timeout=timeout, trust_env=False,
-                                          verify=self.url.startswith("https")) as client:
-            yield client
 
     @contextmanager
     def _typed(self) -> Any:
         """The library's errors as ours."""
         try:
             yield
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL,
+                UnicodeError, ExceptionGroup) as error:  # the last two: names and ports that no host has
             raise Unreachable(f"No vLLM server answers at {self.url} ({error or 'no connection in time'}); start one with "
                               "`retune vllm up`, or correct the setting vllm.") from error
         except httpx2.TimeoutException as error:
             raise TooSlow(f"{self.url} did not answer in time; look at its load.") from error
         except httpx2.HTTPError as error:
-            raise Garbled(f"{self.url} broke off ({error or type(error).__name__}).") from error
-
-
-def _said(came: Any) -> str:
-    return _told(came.text)
-
-
-def _told(body: str) -> str:
-    """The server's own sentence, if it is one."""
-    try:
-        table = json.loads(body)
-        error = table.get("error", table)
-        said = error.get("message") if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
-        said = body
-    return " ".join(str(said or "no reason given").split())[:300]
+            raise Garbled(f"{self.url} broke off ({error or type(error).__name__}); ask again, or look at its log.") from error
