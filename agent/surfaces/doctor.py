@@ -41,7 +41,8 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which they should be mended."""
-    return [_python(), *_packages(), _disk(settings), _sqlite(), _database(settings), *_models(settings), *_bundles(settings)]
+    return [_python(), *_packages(), _disk(settings), _sqlite(), _database(settings), *_models(settings), *_bundles(settings),
+            *examine_vllm(settings)]
 
 
 def _python() -> Finding:
@@ -115,3 +116,30 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
             yield Finding("bundle", fits, bundle.name, "" if fits else f"Run `retune train {name}`: the prompt has changed.")
         except RetuneError as error:
             yield Finding("bundle", False, str(error), f"Run `retune train {name}` or restore the folder.")
+
+
+def examine_vllm(settings: Settings) -> Iterator[Finding]:
+    """The server that writes the answers; nothing where none is wanted and none is installed."""
+    from agent.vllm import install, running
+    from agent.vllm.fleet import servers
+
+    said = running.Running.read(settings.home)
+    if settings.vllm:
+        for server in servers(settings):
+            ok = server.healthy()
+            yield Finding("vllm", ok, f"{server.url} {'answers' if ok else 'does not answer'}",
+                          "" if ok else "Start it, or correct the setting vllm.")
+        return
+    try:
+        found = install.find(settings)
+        remedy = f"Run `{found.python} -m pip uninstall {' '.join(found.breakers)}`." if found.breakers else ""
+        beside = f", with {', '.join(found.breakers)}, which keep it from starting" if remedy else ""
+        yield Finding("vllm", not remedy, f"{found.version} for {'the CPU' if found.cpu else 'GPUs'}{beside}", remedy)
+    except RetuneError as error:
+        if settings.served or settings.vllm_python:
+            yield Finding("vllm", False, str(error), "Install it, or set engine to another one.")
+    if said:
+        ok = said.kept and running.healthy(said.address)
+        state = "answers" if ok else "does not answer" if said.kept else "runs no longer, though its file says so"
+        yield Finding("vllm", ok, f"the server at {said.url} {state}",
+                      "" if ok else "Read `retune vllm logs`; then `retune vllm down` and `retune vllm up`.")
