@@ -5,14 +5,15 @@ was heard.
 """
 
 import asyncio
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
-from agent.errors import BundleError, EngineError, Rejected
+from agent.errors import EngineError, Rejected, RetuneError, TooSlow
 from agent.types import Made, Message
 from agent.vllm.adapters import Adapter
 from agent.vllm.fleet import Fleet, Replica
@@ -28,10 +29,10 @@ class VllmGenerator:
     def __init__(self, fleet: Fleet, export: Callable[[], Adapter], total_s: float) -> None:
         """`export()` gives the adapter; it may take seconds at the first call for a bundle."""
         self.fleet, self.total_s = fleet, total_s
-        loader = ThreadPoolExecutor(1, thread_name_prefix="load-adapter")
-        self._adapter = loader.submit(export)
-        self._loaded = loader.submit(self._load)
-        loader.shutdown(wait=False)
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load-adapter")  # of its own: no event loop waits for it to end
+        self._adapter = self._loader.submit(export)
+        self._loaded = self._loader.submit(self._load)
+        self._lock = threading.Lock()
         weakref.finalize(self, _drop, fleet, self._adapter).atexit = False  # the next process finds it loaded
 
     @property
@@ -52,7 +53,7 @@ class VllmGenerator:
         Raises EngineError's kinds.
         """
         deadline = time.monotonic() + self.total_s
-        name, tried, lost = await self._ready(), [], []
+        name, tried, lost = await self._ready(deadline), [], []
         failed: EngineError | None = None
         while True:
             replica = self._next(name, session, tried, failed)
@@ -73,9 +74,11 @@ class VllmGenerator:
                 raise  # another server would say the same
             except NotServed as error:
                 failed = error
+                if begun:
+                    raise
                 if replica not in lost:
                     lost.append(replica)
-                    await asyncio.to_thread(self.fleet.lost, replica, name)
+                    await _by(deadline, self._loader.submit(self.fleet.lost, replica, name))
                     if name in replica.proved:
                         continue
                 tried.append(replica)  # it lists what it does not serve, as several behind one URL do
@@ -83,7 +86,7 @@ class VllmGenerator:
                 failed = error
                 replica.breaker.failed()
                 tried.append(replica)
-                if begun:
+                if begun or time.monotonic() >= deadline:  # no time is left for another, nor is it to blame
                     raise
 
     async def choose(self, messages: Sequence[Message], options: Sequence[str], session: str = "") -> str:
@@ -94,20 +97,25 @@ class VllmGenerator:
     async def _answer(self, replica: Replica, name: str, messages: Sequence[Message], max_tokens: int, deadline: float,
                       structured: dict[str, Any] | None) -> AsyncIterator[Piece]:
         with replica.answering(name):
-            async with aclosing(replica.server.chat(name or replica.base, messages, max_tokens, deadline, structured)) as pieces:
+            chat = replica.server.chat(name or replica.base, messages, max_tokens, deadline, structured)
+            async with aclosing(chat) as pieces:
                 async for piece in pieces:
                     yield piece
 
-    async def _ready(self) -> str:
-        """The adapter's name, once some server has it."""
+    async def _ready(self, deadline: float) -> str:
+        """The adapter's name, once some server has it; turns that come together wait for one look."""
         try:
-            adapter = await asyncio.wrap_future(self._adapter)
-        except BundleError as error:
-            raise Rejected(str(error)) from error
-        if not self.fleet.has(adapter.name):
-            await asyncio.wrap_future(self._loaded)  # the first look, if it still runs
-        if not self.fleet.has(adapter.name):
-            await asyncio.to_thread(self.fleet.want, adapter)
+            adapter = await _by(deadline, self._adapter)
+        except (RetuneError, OSError) as error:
+            raise _ours(error) from error
+        if self.fleet.has(adapter.name):
+            return adapter.name
+        with self._lock:
+            if self._loaded.done():
+                self._loaded = self._loader.submit(self._load)
+            look = self._loaded
+        if error := await _by(deadline, look):
+            raise _ours(error)
         return adapter.name
 
     def _next(self, name: str, session: str, tried: Sequence[Replica], failed: EngineError | None) -> Replica:
@@ -119,9 +127,23 @@ class VllmGenerator:
     def _load(self) -> Exception | None:
         try:
             self.fleet.want(self._adapter.result())
-        except (EngineError, BundleError) as error:
+        except (RetuneError, OSError) as error:
             return error
         return None
+
+
+def _ours(error: Exception) -> EngineError:
+    """What kept the adapter from the servers, as an error of this turn's own: many may wait for one load."""
+    return type(error)(str(error)) if isinstance(error, EngineError) else Rejected(str(error))
+
+
+async def _by(deadline: float, doing: Future[Any]) -> Any:
+    """What a thread is doing for every turn, waited for until then; he who leaves stops nothing."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await asyncio.shield(asyncio.wrap_future(doing))
+    except TimeoutError as error:
+        raise TooSlow("The adapter is not on the servers yet; ask again, or look at `retune vllm status`.") from error
 
 
 def _drop(fleet: Fleet, adapter: Any) -> None:
