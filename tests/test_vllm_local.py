@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,19 @@ def test_a_server_that_turns_deaf_is_replaced(
     assert soon(lambda: answered(kept))
 
 
+def test_a_command_that_is_gone_is_a_reason_and_a_full_disk_is_none(
+        settings: Settings, run: Callable[[Keeper], threading.Thread]) -> None:
+    kept = keeper(settings, Pace(look=0.05))
+    kept.plan = replace(kept.plan, command=["/nowhere/python"])
+    assert kept.run() == 1
+    assert "cannot be started" in local.reason(local.tail(settings.home, 9))
+    kept = keeper(settings, Pace(look=0.05))
+    (paths.vllm(settings.home) / "server.json").mkdir()  # no state can be written, whoever runs this
+    run(kept)
+    assert soon(lambda: running.healthy(kept.plan.address))
+    (paths.vllm(settings.home) / "server.json").rmdir()
+
+
 def test_what_a_dead_server_left_running_is_ended_before_the_next_start(
         settings: Settings, place: Path, run: Callable[[Keeper], threading.Thread]) -> None:
     standin.behave(place, "crowd")
@@ -319,6 +333,15 @@ def test_rank_and_slots_are_what_the_bundles_need(settings: Settings) -> None:
         flags.needed(settings, False, base, Options(rank=20))
 
 
+def test_threads_are_bound_by_vllm_unless_somebody_says_how_many(settings: Settings, place: Path) -> None:
+    installed = install.find(settings)
+    base = local.models.find(settings.generator, settings)
+    assert base
+    assert "OMP_NUM_THREADS" not in flags.plan(settings, installed, base, Options()).environment
+    told = flags.plan(replace(settings, threads=3), installed, base, Options()).environment
+    assert (told["OMP_NUM_THREADS"], told["VLLM_CPU_OMP_THREADS_BIND"]) == ("3", "nobind")
+
+
 def test_an_adapter_config_that_cannot_be_read_hinders_nothing(settings: Settings) -> None:
     lora(settings.home, "garden", 1, r="many")
     assert flags.ranks(settings.home)["finance"] == 16
@@ -375,6 +398,16 @@ REAL = """(EngineCore pid=1) ERROR 11-22 08:05:00 [core.py:1] ValueError: Availa
 (EngineCore pid=1) RuntimeError: Worker failed with error, please check the stack trace above for the root cause
 (APIServer pid=2) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
 retune: 2026-11-22 08:05:01 it ended with code 1"""
+
+
+def test_progress_is_what_vllm_tells_and_not_what_python_warns_of() -> None:
+    log = """(Worker pid=9) INFO 11-22 08:03:23 [cpu_model_runner.py:68] Starting to load model /models/small...
+/site/dispatcher.py:138: FutureWarning: `torch.distributed.reduce_op` is deprecated
+  if hasattr(value, "__dict__"):
+(EngineCore pid=7) INFO 11-22 08:03:09 [ompmultiprocessing.py:185] \treserved_cpus=[1]
+(APIServer pid=8) INFO 11-22 08:03:30 [launcher.py:195] Route: /health, Methods: GET"""
+    assert local._last(log.splitlines()) == "Starting to load model /models/small..."
+    assert local._last([]) == "starting"
 
 
 @pytest.mark.parametrize(("log", "told"), [

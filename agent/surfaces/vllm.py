@@ -62,7 +62,7 @@ def status(as_json: Json = False, home: Home = None) -> None:
         return
     found = running.now(settings.home)
     table = _table(found) if found else {"url": None, "healthy": False, "pid": None, "uptime_s": 0, "base": None, "flags": {},
-                                         "restarts": 0, "models": [], "problem": None}
+                                         "starting": False, "restarts": 0, "models": [], "problem": None}
     show(table, as_json, lambda: print(_line(table) if found else "No vLLM server runs here; start one with `retune vllm up`."))
 
 
@@ -118,8 +118,8 @@ def _table(found: Any) -> dict[str, Any]:
 
     up_s = (datetime.now(UTC) - datetime.fromisoformat(found.started)).total_seconds()
     return {"url": found.url, "healthy": healthy(found.address), "pid": found.pid, "uptime_s": round(up_s), "base": found.base,
-            "flags": found.flags | ({"extra": found.extra} if found.extra else {}), "restarts": found.restarts,
-            **_models(Server(found.url, found.key))}
+            "flags": found.flags | ({"extra": found.extra} if found.extra else {}), "starting": not found.answered,
+            "restarts": found.restarts, **_models(Server(found.url, found.key))}
 
 
 def _foreign(server: Any) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _models(server: Any) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    state = "is well" if row["healthy"] else "does not answer"
+    state = "is well" if row["healthy"] else "is being started" if row.get("starting") else "does not answer"
     more = f", {row['uptime_s']} s up, {row['restarts']} restarts, {_flags(row['flags'])}" if "pid" in row else ""
     problem = f"\n  {row['problem']}" if row["problem"] and row["healthy"] else ""
     return f"{row['url']} {state}{more}\n  serves {', '.join(row['models']) or 'nothing'}{problem}"

@@ -176,9 +176,9 @@ def _since(log: Path, start: int) -> list[str]:
 
 
 def _last(lines: Sequence[str]) -> str:
-    """The last line that says something."""
-    plain = map(_plain, reversed(lines))
-    return next((line for line in plain if re.search(r"[A-Za-z]{3}", line) and not line.startswith("Route:")), "starting")[:100]
+    """The last line that tells a person something: one that vLLM logged as information, as a sentence."""
+    told = (_plain(line) for line in reversed(lines) if re.search(r"\bINFO\b", line) and "Route:" not in line)
+    return next((line for line in told if re.match(r"[A-Z][\w.-]* \w", line)), "starting")[:100]
 
 
 def _plain(line: str) -> str:

@@ -80,20 +80,25 @@ class Keeper:
         secret = {"VLLM_API_KEY": self.plan.key}
         ours = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_BACK)}
         self.log.say(f"starting {' '.join(self.plan.command)}")
-        child = subprocess.Popen(self.plan.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                 cwd=paths.vllm(self.home), env=ours | self.plan.environment | secret, start_new_session=True)
+        try:
+            child = subprocess.Popen(self.plan.command, cwd=paths.vllm(self.home), env=ours | self.plan.environment | secret,
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                     start_new_session=True)
+        except OSError as error:  # that Python is gone, or there is no memory for a process
+            self.log.say(f"OSError: it cannot be started: {error}")
+            return None
         assert child.stdout is not None, "stdout is piped"
         pump = threading.Thread(target=self.log.take, args=(child.stdout,), daemon=True)
         pump.start()
         try:
-            self.plan.with_server(child.pid, self.restarts).write(self.home)
+            self._note(child.pid)
             well = self._watch(child)
         finally:
             end_group(child.pid, self.pace.gentle if child.poll() is None else 0)  # the leader's end is not always the group's
             code = child.wait()
             pump.join(2)
             self.log.say(f"it ended {f'by signal {-code}' if code < 0 else f'with code {code}'}")
-        self.plan.with_server(0, self.restarts).write(self.home)
+        self._note(0)
         return well
 
     def _watch(self, child: "subprocess.Popen[bytes]") -> float | None:
@@ -104,12 +109,19 @@ class Keeper:
                 last = time.monotonic()
                 if not first:
                     first = last
-                    self.plan.with_server(child.pid, self.restarts, answered=True).write(self.home)
+                    self._note(child.pid, answered=True)
             elif first and time.monotonic() - last > self.pace.deaf:
                 self.log.say(f"it has been silent for {self.pace.deaf:g} s")
                 break
             self._sleep(self.pace.look if first else min(self.pace.look, 0.2))
         return last - first if first else None
+
+    def _note(self, pid: int, answered: bool = False) -> None:
+        """For `retune vllm status`, and for whoever clears up after a keeper that was killed."""
+        try:
+            self.plan.with_server(pid, self.restarts, answered).write(self.home)
+        except OSError as error:  # a full disk is no reason to stop answering
+            self.log.say(f"the state could not be written: {error}")
 
     def _sleep(self, seconds: float) -> None:
         """In short naps: a signal only sets a mark, since a lock taken in its handler could be held already."""
