@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from agent.vllm.wire import Server
 
@@ -27,7 +28,8 @@ async def alone(server: Server, turns: list[tuple[str, str]]) -> list[str]:
     return [await answer(server, model, question) for model, question in turns]
 
 
-def test_base_and_adapters_in_one_step_answer_as_each_does_alone(server: Server) -> None:
+def test_base_and_adapters_in_one_step_answer_as_each_does_alone(place: Any) -> None:
+    server = Server(place.url, place.key)
     base = next(model.name for model in server.models() if not model.parent)
     names = [f"op@{number}" for number in range(SLOTS)]
     try:
