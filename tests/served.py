@@ -34,7 +34,7 @@ def adapter(folder: Path, name: str = "customer_service@0007-1a2b3c4d") -> Adapt
 @contextmanager
 def generating(made: Adapter, *servers: FaultServer, limits: Limits = PATIENT, every: float = 3600) -> Iterator[VllmGenerator]:
     """A generator of that adapter on those servers, loaded if it can be; `every`: seconds between two looks of its fleet."""
-    fleet = Fleet(lambda: [Server(server.url, server.key, limits) for server in servers], every)
+    fleet = Fleet(lambda: [Server(server.url, server.key, limits) for server in servers], every=every)
     generator = VllmGenerator(fleet, lambda: made, limits.total)
     try:
         yield generator
@@ -51,10 +51,10 @@ async def said(generator: VllmGenerator, session: str = "s", made: Made | None =
 
 
 def say(generator: VllmGenerator, session: str = "s", made: Made | None = None, into: list[str] | None = None) -> str:
-    """`said` for code without an event loop; nothing here takes half a minute."""
+    """`said` for code without an event loop; nothing here takes a minute."""
 
     async def soon() -> str:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await said(generator, session, made, into)
 
     return asyncio.run(soon())

@@ -360,7 +360,7 @@ def test_many_threads_want_look_pick_drop_and_ask_for_the_table_at_once(servers:
                 picked[number] += 1
             servers[number % 3].down = not servers[number % 3].down if number < 2 else servers[number % 3].down
             fleet.table()
-            fleet.lost(fleet.pick(OLD, f"s{number}"), OLD)
+            fleet.lost(one := fleet.pick(OLD, f"s{number}"), OLD, one.looks)
             fleet.drop(mine.name)
 
     before = sys.getswitchinterval()

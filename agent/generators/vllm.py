@@ -57,7 +57,7 @@ class VllmGenerator:
         failed: EngineError | None = None
         while True:
             replica = self._next(name, session, tried, failed)
-            begun = False
+            begun, looks = False, replica.looks
             try:
                 async with aclosing(self._answer(replica, name, messages, max_tokens, deadline, structured)) as pieces:
                     async for piece in pieces:
@@ -78,7 +78,7 @@ class VllmGenerator:
                     raise
                 if replica not in lost:
                     lost.append(replica)
-                    await _by(deadline, self._loader.submit(self.fleet.lost, replica, name))
+                    await _by(deadline, self._loader.submit(self.fleet.lost, replica, name, looks))
                     if name in replica.proved:
                         continue
                 tried.append(replica)  # it lists what it does not serve, as several behind one URL do

@@ -120,10 +120,10 @@ class Fleet:
         """Load what it lacks, prove it, unload what nobody wants."""
         with replica.lock:
             try:
+                replica.looks += 1
                 replica.ask()
                 for adapter in list(self.wanted.values()):
                     replica.prove(adapter, self.seen(adapter.folder) if adapter.folder else "", self.proofs)
-                replica.looks += 1
                 if replica.looks % AGAIN == 0:
                     replica.prove_again(dict(self.wanted), self.proofs)
                 replica.unload(self.dropped)
@@ -135,10 +135,11 @@ class Fleet:
                 replica.problem = error
                 replica.proved.clear()
 
-    def lost(self, replica: Replica, name: str) -> None:
-        """It said that it has no such adapter: load it again."""
-        replica.proved.discard(name)
-        self.look_at(replica)
+    def lost(self, replica: Replica, name: str, looks: int) -> None:
+        """It said, after so many of its looks, that it has no such adapter: load it again, unless somebody looked since."""
+        if replica.looks == looks:
+            replica.proved.discard(name)
+            self.look_at(replica)
 
     def table(self) -> dict[str, Any]:
         """For status: {"servers": [...], "adapters": {name: {"on", "of"}}, "mixed": whether one has what another lacks}."""
