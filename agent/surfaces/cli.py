@@ -44,8 +44,13 @@ def main() -> None:
 @app.command()
 def chat(domain: Annotated[str | None, typer.Argument(help="One domain; without it all shipped ones, picked by the message.")] = None,
          examples: Annotated[bool, typer.Option(help="Ask each domain's example questions, then leave.")] = False,
+         plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a screen, as a screen reader wants.")] = False,
          home: Home = None) -> None:
-    """Chat in the terminal; from a pipe, one question a line."""
+    """Chat in the terminal, on a screen of its own; with --plain in lines; from a pipe, one question a line."""
+    if not (plain or examples) and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        from agent.surfaces.tui.opening import open_app
+
+        return open_app(domain, home)
     from agent.domain import Domain, shipped
     from agent.surfaces import chat as room
 

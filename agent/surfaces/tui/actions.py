@@ -1,0 +1,144 @@
+"""Every action of the terminal UI: its id, keys and help. Keys, key line, F1, palette and the README's table come from here.
+
+Knows words alone; what an action does stands in its part's screen or widget.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.binding import Binding
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that a person can do, `part.name`; part is where its keys are heard."""
+
+    id: str
+    keys: str
+    """Default keys, comma separated, in Textual's names; `[keys]` of retune.toml replaces them."""
+    title: str
+    help: str
+
+    @property
+    def part(self) -> str:
+        """app, chat, prompt, answer, or a screen's name."""
+        return self.id.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The part's method is `action_NAME`."""
+        return self.id.partition(".")[2]
+
+
+ACTIONS = (
+    Action("app.help", "f1", "Help", "What can be done in the part that has the focus."),
+    Action("app.palette", "ctrl+p", "Palette", "Find any action by its name."),
+    Action("app.chat", "f6", "Chat", "Back to the conversation."),
+    Action("app.review", "f3", "Review", "Decide about what people taught, before anything is trained on it."),
+    Action("app.models", "f4", "Models", "Versions of each agent: retrain, compare, promote, roll back."),
+    Action("app.desk", "f5", "Desk", "Answer the conversations that wait for a person."),
+    Action("app.theme", "ctrl+t", "Theme", "Dark, light, high contrast."),
+    Action("app.welcome", "", "Welcome", "How Retune works, on one screen."),
+    Action("app.quit", "ctrl+q", "Quit", "Leave; what was said is kept."),
+    Action("app.leave", "ctrl+c", "Copy or leave", "Copy what is selected; else ask whether to leave."),
+    Action("chat.stop", "escape", "Stop", "Stop the answer that is being written; then back to the prompt."),
+    Action("chat.new", "ctrl+n", "New", "Begin a new conversation."),
+    Action("chat.sessions", "ctrl+s", "Sessions", "Open, rename or archive a conversation."),
+    Action("chat.search", "ctrl+f", "Search", "Find words in all conversations."),
+    Action("chat.export", "ctrl+e", "Export", "Write the conversation to a Markdown file."),
+    Action("chat.domain", "ctrl+o", "Domain", "Talk to one domain, or let each message find its own."),
+    Action("chat.why", "f2", "Why", "What the answer was made from."),
+    Action("chat.previous", "ctrl+up,alt+up", "Answer above", "Move the focus to the answer above."),
+    Action("chat.next", "ctrl+down,alt+down", "Answer below", "Move the focus to the answer below."),
+    Action("prompt.send", "enter", "Send", "Send what is written."),
+    Action("prompt.newline", "shift+enter,ctrl+j", "New line", "Begin a new line; Ctrl+J works in every terminal."),
+    Action("prompt.older", "up", "History", "In an empty prompt: what was sent before."),
+    Action("prompt.newer", "down", "Newer", "Back through what was sent before."),
+    Action("answer.up", "plus", "Good", "The answer was good: it may be trained on."),
+    Action("answer.down", "minus", "Bad", "The answer was bad; you may say what would be better."),
+    Action("answer.correct", "equals_sign", "Correct", "Write the better answer."),
+    Action("answer.intent", "i", "Intent", "Say what the message was about."),
+    Action("answer.none", "0", "None of these", "The message was about nothing that this agent knows."),
+    Action("answer.handoff", "h", "Hand off", "Give the conversation to a person."),
+    Action("answer.undo", "u", "Undo", "Take back what was taught last about this answer."),
+    Action("answer.copy", "y", "Copy", "Copy the answer."),
+    Action("answer.code", "c", "Copy code", "Copy the next block of code of the answer."),
+    Action("answer.again", "r", "Again", "Ask the same question again."),
+    Action("answer.edit", "e", "Edit", "Change the question and send it again."),
+    Action("answer.why", "w", "Why", "What this answer was made from."),
+    Action("answer.open", "o", "Open", "Read the article that the answer came from."),
+)
+FOOT = {
+    "prompt": ("chat.stop", "prompt.send", "chat.previous", "chat.why", "chat.sessions", "app.palette"),
+    "answer": ("chat.stop", "answer.up", "answer.down", "answer.correct", "answer.why", "answer.copy", "answer.again",
+               "answer.edit"),
+    "chat": ("chat.stop", "chat.previous", "chat.sessions", "chat.search", "app.palette"),
+}
+"""What the key line shows in each part, best first: F1, and the first five that can be done just now."""
+
+_NAMES = {"plus": "+", "minus": "-", "equals_sign": "=", "escape": "Esc", "enter": "Enter", "up": "↑", "down": "↓",
+          "space": "Space"}
+
+
+def of(id: str) -> Action:
+    """The action of that id; KeyError for one that is not there."""
+    return _BY_ID[id]
+
+
+def bindings(part: str, only: Iterable[str] | None = None, call: str = "{name}", priority: bool = False) -> list[Binding]:
+    """Textual's bindings for a part's actions, or for those names of it; `call` is the action that a key runs."""
+    mine = [action for action in ACTIONS if action.part == part and (only is None or action.name in only)]
+    return [Binding(action.keys or f"never+{action.name}", call.format(name=action.name), action.title, show=False,
+                    id=action.id, priority=priority) for action in mine]
+
+
+def remapped(keys: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """`[keys]` of retune.toml as Textual's keymap, and a sentence about each entry that cannot be used."""
+    fine, said = {}, []
+    for id, wanted in keys.items():
+        if id not in _BY_ID:
+            said.append(f"[keys] of retune.toml names {id!r}, which is no action; `retune keys` and F1 show those there are.")
+        elif not all(key.strip() for key in wanted.split(",")):
+            said.append(f"[keys] of retune.toml gives {id} no key; write one such as \"ctrl+g\".")
+        else:
+            fine[id] = ",".join(key.strip() for key in wanted.split(","))
+    return fine, said
+
+
+def shown(keys: str) -> str:
+    """Keys as a person writes them: `ctrl+j` is Ctrl+J."""
+    return " ".join(_shown(key) for key in keys.split(",") if key)
+
+
+def _shown(key: str) -> str:
+    parts = key.strip().split("+") if key.strip() != "+" else ["plus"]
+    return "+".join(_NAMES.get(part, part.upper() if len(part) == 1 and len(parts) > 1 else
+                               part if len(part) == 1 else part.capitalize()) for part in parts)
+
+
+def table() -> str:
+    """The actions as a Markdown table, for the README."""
+    rows = [f"| {shown(action.keys)} | `{action.id}` | {action.help} |" for action in ACTIONS]
+    return "\n".join(("| Keys | Action | What it does |", "| --- | --- | --- |", *rows))
+
+
+_BY_ID = {action.id: action for action in ACTIONS}
+
+
+def keys_now(screen: "Screen[object]") -> dict[str, str]:
+    """Id -> keys, comma separated, of what can be done on a screen just now, remapped or not."""
+    found: dict[str, str] = {}
+    for key, active in screen.active_bindings.items():
+        if (id := active.binding.id) and active.enabled:
+            found[id] = f"{found[id]},{key}" if id in found else key
+    return found
+
+
+def part_of(screen: "Screen[object]") -> str:
+    """The part that has the focus: that of the nearest widget which names one."""
+    at = screen.focused or screen
+    return next((part for node in at.ancestors_with_self if (part := getattr(node, "part", None))), "app")

@@ -1,0 +1,43 @@
+"""From the command to the app: settings, domains, and how an agent is loaded behind the screen."""
+
+import getpass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.settings import Settings
+from agent.surfaces.tui.app import RetuneApp
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+    from agent.models import Step
+
+STAGES = {"download": "fetching", "unpack": "verifying", "convert": "converting (once, about half a minute)"}
+
+
+def open_app(domain: str | None, home: Path | None) -> None:
+    """Run the app until the person leaves; what runs then is logged first."""
+    from agent.domain import shipped
+
+    settings = Settings.load(home=home)
+    app = RetuneApp(lambda name: _load(app, name), [domain] if domain else shipped(), settings, getpass.getuser())
+    try:
+        app.run()
+    finally:
+        app.close()
+
+
+def _load(app: RetuneApp, name: str) -> "Agent":
+    """In a thread: the first import of the models' libraries takes longer than the screen."""
+    from agent.agent import Agent
+
+    try:
+        agent = Agent.load(name, home=app.settings.home, watch=partial(_progress, app), follow=True, on_notice=app.told)
+    finally:
+        app.progress("")
+    return agent
+
+
+def _progress(app: RetuneApp, step: "Step") -> None:
+    share = f" {step.done / step.total:.0%}" if step.total else ""
+    app.progress(f"base models: {STAGES.get(step.stage, step.stage)}{share} …")
