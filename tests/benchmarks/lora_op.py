@@ -169,7 +169,8 @@ def measure_server(server: Server, folders: dict[str, Path], rounds: int, questi
 def table(report: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [f"LoRA on a CPU: {report['cpu']}, {report['cores']} cores, float32, SmolLM2-135M, rank {RANK}, "
-             f"vLLM {report['vllm']}.", ""]
+             f"vLLM {report['vllm']}. Average load of the last five minutes at the end, this run's own and what ran beside it: "
+             f"{report['load']}.", ""]
     if "op" in report:
         lines += ["Adapter products of one layer, ms; `base` are the layer's own products.", "",
                   "| tokens | adapters | base | stock op | plugin | stock / plugin |", "|---|---|---|---|---|---|"]
@@ -223,6 +224,7 @@ def main() -> None:
                 with serving(sys.executable, asked.model, plugin, Path(folder) / "server.log") as server:
                     report["server"][name] = measure_server(server, folders, asked.rounds, questions)
                     print(name, json.dumps(report["server"][name]), flush=True)
+    report["load"] = round(os.getloadavg()[1], 1)
     written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (RESULTS / "lora_op.md").write_text(table(report), encoding="utf-8")
     print(table(report))
