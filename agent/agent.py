@@ -109,6 +109,21 @@ class Agent:
         teaching.teach(self.store, turn_id, kind, author, value, domain=self.domain.name, intents=self.domain.intents,
                        redactors=self.redactors)
 
+    def unteach(self, turn_id: str, kind: str, author: str) -> bool:
+        """Take back what `author` said by this kind, or with the kind `handoff` what they wished by `hand_off`.
+
+        False where there is nothing to take back. DataError as `feedback`.
+        """
+        teaching.turn_of(self.store, turn_id, self.domain.name)
+        return self.store.retract(turn_id, author, kind)
+
+    def hand_off(self, turn_id: str, author: str, reason: str = "") -> None:
+        """Let the conversation wait for a person, as the agent's own hand-offs do; `reason` is kept redacted.
+
+        Again is nothing. DataError for a turn that is not there, or whose hand-off was answered.
+        """
+        teaching.hand_off(self.store, turn_id, author, reason, domain=self.domain.name, redactors=self.redactors)
+
     def serving_for(self, session: str) -> Serving:
         """The champion, or the canary for the sessions that fall to it."""
         trial = self.trial

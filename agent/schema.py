@@ -24,9 +24,10 @@ _json = sa.JSON(none_as_null=True)
 sessions = sa.Table(
     "sessions",
     _meta,
-    *_columns("id domain author created updated", _Said),
+    *_columns("id domain author title created updated", _Said),
     *_columns("state", _json),
     sa.Column("turns", sa.Integer),
+    sa.Column("archived", sa.Boolean),
 )
 turns = sa.Table(
     "turns",
@@ -38,12 +39,18 @@ turns = sa.Table(
     *_columns("seq prompt_tokens tokens", sa.Integer),
     sa.Column("abstained", sa.Boolean),
 )
+places = sa.Table("places", _meta, sa.Column("id", sa.Integer), sa.Column("turn", _Said))
+"""SQLite alone: a number for each turn that stays; triggers keep it and the index `words` beside it."""
+words = sa.table("words", sa.column("rowid"), sa.column("rank"), sa.column("words"))
+"""SQLite alone: the full-text index of question and reply."""
 handoffs = sa.Table(
     "handoffs",
     _meta,
-    *_columns("turn session domain reason status created", _Said),
+    *_columns("turn session domain reason status created author", _Said),
+    sa.Column("by", _Said, quote=True),
     *_columns("conversation", _json),
 )
+"""waiting, taken or answered; `author` wished it (empty: the agent did), `by` took it."""
 feedback = sa.Table("feedback", _meta, *_columns("turn author kind value created", _Said))
 signals = sa.Table("signals", _meta, *_columns("turn name detail created", _Said))
 """Weak signs that nobody gave on purpose: reask, disputed, handoff_after_answer. They never train on their own."""

@@ -1,8 +1,9 @@
 """What was said and what people thought of it: sessions, turns, hand-offs and feedback as rows.
 
 Knows the tables; does not know how a turn is made, what may be said about it (`agent.teaching`),
-what feedback teaches, or how the database under them is kept whole (that is `agent.database`). Bring
-other queries over `turns`, `feedback` and the rest through `Store.reading` and `Store.writing`.
+how conversations are searched (`agent.conversations`) or handed over (`agent.desk`), what feedback teaches, or
+how the database under them is kept whole (that is `agent.database`). Bring other queries over `turns`,
+`feedback` and the rest through `Store.reading` and `Store.writing`.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from agent import teaching
+from agent import conversations, desk, teaching
 from agent.connections import clean
 from agent.database import Database, wal_bug
 from agent.errors import DataError, StoreError
@@ -51,10 +52,36 @@ class Store(Database):
         _same_domain(found[0], domain)
         return found[0]
 
-    def sessions(self, domain: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """The sessions used last, newest first."""
-        which = sa.true() if domain is None else sessions.c.domain == domain
-        return self._rows(_session.where(which).order_by(sessions.c.updated.desc()).limit(limit))
+    def sessions(self, domain: str | None = None, limit: int = 50, archived: bool = False) -> list[dict[str, Any]]:
+        """The sessions used last, newest first, each as `session` gives it with {"title", "archived", "first", "updated"}.
+
+        `first` is the first question, empty where nothing was asked yet; with `archived` those laid away are there too.
+        """
+        with self.reading() as at:
+            return conversations.listed(at, domain, limit, archived)
+
+    def rename(self, session: str, title: str) -> str:
+        """Give the session a title of one line, without private values, and return it; DataError if it is not there."""
+        with self.writing() as at:
+            return conversations.rename(at, session, title)
+
+    def archive(self, session: str, archived: bool = True) -> None:
+        """Lay the session away, or fetch it back, as its next turn does too; DataError if it is not there."""
+        with self.writing() as at:
+            conversations.archive(at, session, archived)
+
+    def conversation(self, session: str) -> list[dict[str, Any]]:
+        """All turns of the session as `turn` gives them, oldest first, each with "feedback": [{"author", "kind", "value"}]."""
+        with self.reading() as at:
+            return conversations.whole(at, session)
+
+    def search(self, words: str, domain: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """Turns that have every word: {"turn", "session", "domain", "title", "question", "reply", "created", "snippet"}.
+
+        Best first. Words are found in any script and whatever signs they have; none of them is syntax.
+        """
+        with self.reading() as at:
+            return conversations.search(at, words, domain, limit)
 
     def log(
         self,
@@ -69,7 +96,7 @@ class Store(Database):
 
         Never `turn.question`. A turn that is logged already stays as it is.
         """
-        now, mine = _now(), turns.c.session == turn.session
+        now = _now()
         with self.writing() as at:
             _begin_session(at, turn.session, turn.domain)
             # The row's lock is what gives every process on PostgreSQL a place of its own.
@@ -95,21 +122,10 @@ class Store(Database):
                     }
                 )
             )
-            new = {"state": state, "turns": seq, "updated": now}
+            new = {"state": state, "turns": seq, "updated": now, "archived": False}
             at.execute(sessions.update().where(sessions.c.id == turn.session).values(new))
             if handoff is not None:
-                said = sa.select(turns.c.question, turns.c.reply).where(mine).order_by(turns.c.seq)
-                at.execute(
-                    handoffs.insert().values(
-                        turn=turn.id,
-                        session=turn.session,
-                        domain=turn.domain,
-                        reason=handoff,
-                        status="waiting",
-                        conversation=[dict(each) for each in at.execute(said).mappings()],
-                        created=now,
-                    )
-                )
+                desk.open_handoff(at, {"id": turn.id, "session": turn.session, "domain": turn.domain}, handoff, now)
             for sign in signals:
                 _write_signal(at, sign, now)
 
@@ -129,9 +145,27 @@ class Store(Database):
         return next(iter(self._rows(last.limit(1))), None)
 
     def handoffs(self, status: str = "waiting") -> list[dict[str, Any]]:
-        """Hand-offs, oldest first; `conversation` is [{"question", "reply"}, ...]."""
+        """Hand-offs (waiting, taken or answered), oldest first; `conversation` is [{"question", "reply"}, ...]."""
         which = sa.select(handoffs).where(handoffs.c.status == status)
         return self._rows(which.order_by(handoffs.c.created))
+
+    def hand_off(self, turn_id: str, author: str, reason: str) -> None:
+        """Let the turn's conversation wait for a person because `author` wishes so; again is nothing.
+
+        DataError for a turn that is not there, or whose hand-off was answered.
+        """
+        with self.writing() as at:
+            desk.wish(at, turn_id, author, reason, _now())
+
+    def take(self, turn_id: str, by: str) -> dict[str, Any]:
+        """Mark the hand-off as taken and return it; DataError names who has it where that is somebody else."""
+        with self.writing() as at:
+            return desk.take(at, turn_id, by)
+
+    def release(self, turn_id: str) -> None:
+        """Let a hand-off that was taken wait again; DataError if there is none."""
+        with self.writing() as at:
+            desk.release(at, turn_id)
 
     def feedback(self, turn_id: str, author: str, kind: str, value: str | None = None) -> None:
         """Set what this author says about the turn; a rival (`agent.teaching.RIVALS`) is taken back.
@@ -158,6 +192,21 @@ class Store(Database):
     def answer_handoff(self, turn_id: str, author: str, text: str) -> None:
         """Keep what a person replied after the hand-off, which no longer waits; both at once."""
         self.feedback(turn_id, author, "reply", text)
+
+    def retract(self, turn_id: str, author: str, kind: str) -> bool:
+        """Take back what this author said about the turn; False if there is nothing, DataError for an unknown kind.
+
+        A hand-off whose reply is taken back waits again. Kind `handoff`: the author's wish for one, unless somebody took it.
+        """
+        teaching.check_kind(kind, (*teaching.KINDS, "handoff"))
+        mine = (feedback.c.turn == turn_id) & (feedback.c.author == author) & (feedback.c.kind == kind)
+        with self.writing() as at:
+            if kind == "handoff":
+                return desk.withdraw(at, turn_id, author)
+            gone = at.execute(feedback.delete().where(mine)).rowcount > 0
+            if gone and kind == "reply":
+                desk.reopen(at, turn_id)
+            return gone
 
     def feedback_of(self, turn_id: str) -> list[dict[str, Any]]:
         """All feedback on the turn, oldest first."""

@@ -22,10 +22,19 @@ RIVALS = {"up": "down", "down": "up", "intent": "none_of_these", "none_of_these"
 """What an author takes back by saying the other."""
 
 
+ASKED = "asked for by a person"
+"""Why a conversation is on the desk where whoever wished it gave no reason."""
+
+
+def check_kind(kind: str, kinds: Collection[str] = KINDS) -> None:
+    """Raise DataError unless the kind is one of `kinds`."""
+    if kind not in kinds:
+        raise DataError(f"There is no feedback {kind!r}; use one of {', '.join(kinds)}.")
+
+
 def check(kind: str, value: str | None = None, intents: Collection[str] | None = None) -> None:
     """Raise DataError unless this can be said; `intents`: the domain's, None where the domain is not known."""
-    if kind not in KINDS:
-        raise DataError(f"There is no feedback {kind!r}; use one of {', '.join(KINDS)}.")
+    check_kind(kind)
     if kind in VALUED and not (value and value.strip()):
         raise DataError(f"Feedback {kind!r} needs its text; give it as the value.")
     if kind not in VALUED and value:
@@ -50,13 +59,30 @@ def teach(store: "Store", turn_id: str, kind: str, author: str, value: str | Non
     process has held the conversation. Raises DataError for a turn or an intent that is not there.
     """
     check(kind, value, intents)
+    turn = turn_of(store, turn_id, domain)
+    store.feedback(turn_id, author, kind, redacted(kind, value, turn, _redactor(turn, redactors)))
+
+
+def hand_off(store: "Store", turn_id: str, author: str, reason: str = "", *, domain: str | None = None,
+             redactors: dict[str, Redactor] | None = None) -> None:
+    """Redact the reason and put the turn's conversation on the desk; as `teach` for the rest."""
+    turn = turn_of(store, turn_id, domain)
+    why = redacted("comment", reason.strip(), turn, _redactor(turn, redactors))
+    store.hand_off(turn_id, author, why or ASKED)
+
+
+def turn_of(store: "Store", turn_id: str, domain: str | None = None) -> dict[str, Any]:
+    """The turn's row; DataError if it is not there or, where a domain is named, not that domain's."""
     turn = store.turn(turn_id)
     if turn is None:
         raise DataError(unknown_turn(turn_id))
     if domain is not None and turn["domain"] != domain:
         raise DataError(f"Turn {turn_id!r} belongs to the domain {turn['domain']!r}, not to {domain!r}; name that domain.")
-    redactor = Redactor() if redactors is None else redactors.setdefault(turn["session"], Redactor())
-    store.feedback(turn_id, author, kind, redacted(kind, value, turn, redactor))
+    return turn
+
+
+def _redactor(turn: dict[str, Any], redactors: dict[str, Redactor] | None) -> Redactor:
+    return Redactor() if redactors is None else redactors.setdefault(turn["session"], Redactor())
 
 
 def unknown_turn(turn_id: str) -> str:

@@ -140,6 +140,8 @@ def test_a_handoff_waits_with_the_conversation_so_far(db):
         "domain": "finance",
         "reason": "asked for a person",
         "status": "waiting",
+        "author": "",
+        "by": "",
         "conversation": [
             {"question": "first", "reply": "one"},
             {"question": "second", "reply": "two"},

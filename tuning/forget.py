@@ -23,11 +23,11 @@ from agent.registry import MANIFEST, Bundle, Registry
 from agent.schema import authors, feedback, forgotten, handoffs, reviews, sessions, signals, turns
 from agent.settings import Settings
 from agent.store import Store
-from agent.teaching import forgotten_key
+from agent.teaching import ASKED, forgotten_key
 from tuning import leftovers, lineage
 from tuning.harvest import harvest
 
-_NAMES = (sessions.c.author, feedback.c.author, authors.c.name, reviews.c.reviewer)
+_NAMES = (sessions.c.author, feedback.c.author, authors.c.name, reviews.c.reviewer, handoffs.c.author, handoffs.c.by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ def _person(author: str, domains: Sequence[Domain], store: Store) -> Person:
 
 def _known(at: sa.Connection, author: str) -> bool:
     """Whether anything else is theirs, or they were forgotten before and something may be left to finish."""
-    marks = {reviews.c.reviewer: author, authors.c.name: author, forgotten.c.key: forgotten_key(author)}
+    marks = {reviews.c.reviewer: author, authors.c.name: author, forgotten.c.key: forgotten_key(author),
+             handoffs.c.author: author, handoffs.c.by: author}
     return any(at.execute(sa.select(column).where(column == value).limit(1)).first() for column, value in marks.items())
 
 
@@ -140,7 +141,9 @@ def _delete(at: sa.Connection, person: Person, dry_run: bool) -> dict[str, int]:
         "reviews": (reviews, reviews.c.row.in_(person.reviewed)), "authors": (authors, authors.c.name == person.name),
     }
     signed = reviews.c.reviewer == person.name
-    counted = which | {"names_of_reviewers": (reviews, signed & reviews.c.row.not_in(person.reviewed))}
+    wished, took = handoffs.c.author == person.name, handoffs.c.by == person.name
+    counted = which | {"names_of_reviewers": (reviews, signed & reviews.c.row.not_in(person.reviewed)),
+                       "names_on_handoffs": (handoffs, (wished | took) & handoffs.c.turn.not_in(asked))}
     counts = {name: at.execute(sa.select(sa.func.count()).select_from(table).where(rows)).scalar_one()
               for name, (table, rows) in counted.items()}
     if dry_run:
@@ -150,6 +153,9 @@ def _delete(at: sa.Connection, person: Person, dry_run: bool) -> dict[str, int]:
     for table, rows in which.values():
         at.execute(table.delete().where(rows))
     at.execute(reviews.update().where(signed).values(reviewer=""))  # what they decided about others' rows still holds
+    at.execute(handoffs.update().where(wished).values(author="", reason=ASKED))  # the reason is their words
+    waits = sa.case((handoffs.c.status == "taken", "waiting"), else_=handoffs.c.status)
+    at.execute(handoffs.update().where(took).values(by="", status=waits))
     key = forgotten_key(person.name)
     if at.execute(sa.select(forgotten).where(forgotten.c.key == key)).first() is None:
         at.execute(forgotten.insert().values(key=key, created=datetime.now(UTC).isoformat(timespec="microseconds")))

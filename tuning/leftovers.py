@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import paths
+from agent.conversations import forget_words
 from agent.errors import DataError
 from agent.store import Store
 
@@ -52,7 +53,7 @@ def drop_trainings(home: Path, domains: Iterable[str], dry_run: bool = False) ->
 
 
 def wipe(store: Store) -> bool | None:
-    """Write the database anew, so that neither a free page nor the journal holds what was deleted.
+    """Write the database anew, so that neither the search, nor a free page, nor the journal holds what was deleted.
 
     False: another program is reading just now, so the journal could not be emptied. None: not SQLite; PostgreSQL's
     autovacuum sees to it.
@@ -60,6 +61,7 @@ def wipe(store: Store) -> bool | None:
     if not store.path:
         return None
     with store.writing() as at:
+        forget_words(at)
         at.exec_driver_sql("COMMIT")  # neither of the two works in a transaction, but both want the writers' lock
         at.exec_driver_sql("VACUUM")
         return at.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one() == 0
