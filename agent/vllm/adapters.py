@@ -59,7 +59,7 @@ def export(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) 
     root.mkdir(parents=True, exist_ok=True)
     part = bundle.part("generator")
     name = f"{bundle.name}-{part_hash(bundle)[:8]}" if part else f"base-{base.fingerprint[:8]}-{domain.name}"
-    prompts = [prompt.render(domain, [], (), question) for question in domain.examples[:3]]
+    prompts = [prompt.render(domain, [], (), question) for question in (domain.examples or (domain.title,))[:3]]
     with FileLock(root / f"{name}.lock"):
         if not _whole(root / name, bundle):
             if part:
