@@ -16,6 +16,7 @@ from agent.guard import Guard
 from agent.redact import Redactor
 from agent.sentences import SentenceFeeder
 from agent.serving import Serving
+from agent.signs import harmless
 from agent.types import Delta, Done, Event, Made, Passage, Route, Routed, ToolCalled, Turn
 
 if TYPE_CHECKING:
@@ -260,8 +261,3 @@ def unreadable(text: str, longest: int) -> str:
 def tidy(text: str) -> str:
     """Without control characters and outer white space."""
     return harmless(text).strip()
-
-
-def harmless(text: str) -> str:
-    """Without control characters, which could speak to a terminal; joiners stay, emoji and scripts need them."""
-    return "".join(sign for sign in text if sign in "\n\t\u200c\u200d" or sign.isprintable())

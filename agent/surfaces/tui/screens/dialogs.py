@@ -12,6 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
+from agent.signs import harmless
+
 LEAVE = Binding("escape", "leave", "Leave", show=False)
 
 
@@ -32,7 +34,7 @@ class Dialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Title, inside, keys."""
         with Vertical(classes="box"):
-            yield Static(_safe(self.said), classes="title", markup=False)
+            yield Static(harmless(self.said), classes="title", markup=False)
             yield from self.inside()
             yield Static(self.keys, classes="keys", markup=False)
 
@@ -71,7 +73,7 @@ class Line(Dialog):
 
     def inside(self) -> ComposeResult:
         """The line."""
-        yield Input(_safe(self.text), compact=True)
+        yield Input(harmless(self.text), compact=True)
 
     @on(Input.Submitted)
     def keep(self, event: Input.Submitted) -> None:
@@ -90,7 +92,7 @@ class Edit(Dialog):
 
     def inside(self) -> ComposeResult:
         """The text."""
-        yield TextArea(_safe(self.text), compact=True, soft_wrap=True, tab_behavior="focus")
+        yield TextArea(harmless(self.text), compact=True, soft_wrap=True, tab_behavior="focus")
 
     def on_mount(self) -> None:
         """The cursor stands at the end."""
@@ -150,11 +152,5 @@ class Pick(Dialog):
         scored = [(matcher.match(shown) if typed else 1.0, name, shown) for name, shown in self.entries]
         fitting = sorted((each for each in scored if each[0] > 0), key=lambda each: -each[0])
         options = self.query_one(OptionList)
-        options.set_options([Option(Content(_safe(shown)), id=name) for _, name, shown in fitting])
+        options.set_options([Option(Content(harmless(shown)), id=name) for _, name, shown in fitting])
         options.highlighted = 0 if fitting else None
-
-
-def _safe(text: str) -> str:
-    from agent.turn import harmless
-
-    return harmless(text)

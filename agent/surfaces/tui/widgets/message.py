@@ -7,6 +7,7 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
 
+from agent.signs import harmless
 from agent.surfaces.tui import actions, answers
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Message(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """Question, answer, what was noted, and what served it."""
-        yield Static(_safe(self.question), classes="question", markup=False)
-        yield Markdown(_safe(self.row["reply"]) if self.row else "", open_links=False, classes="reply")
+        yield Static(harmless(self.question), classes="question", markup=False)
+        yield Markdown(harmless(self.row["reply"]) if self.row else "", open_links=False, classes="reply")
         yield Static("", classes="note", markup=False)
         yield Static(foot(self.row) if self.row else "…", classes="foot", markup=False)
 
@@ -70,7 +71,7 @@ class Message(Vertical, can_focus=True):
         """Show what was gathered."""
         if self._pieces and self._stream is not None:
             text, self._pieces = "".join(self._pieces), []
-            await self._stream.write(_safe(text))
+            await self._stream.write(harmless(text))
 
     async def finish(self, row: dict[str, Any] | None, turn: "Turn | None" = None) -> None:
         """The turn is over; without a row it could not be logged."""
@@ -89,7 +90,7 @@ class Message(Vertical, can_focus=True):
     def note(self, text: str) -> None:
         """One line below the answer, such as what was taught; empty takes it away."""
         line = self.query_one(".note", Static)
-        line.update(_safe(text))
+        line.update(harmless(text))
         line.set_class(bool(text), "told")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -103,7 +104,7 @@ class Message(Vertical, can_focus=True):
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """A link never opens by itself: say where it would lead."""
         event.stop()
-        self.app.notify(_safe(event.href), title="This link leads to", markup=False)
+        self.app.notify(harmless(event.href), title="This link leads to", markup=False)
 
     async def _end(self) -> None:
         if self._timer is not None:
@@ -116,7 +117,7 @@ class Message(Vertical, can_focus=True):
     def _failed(self, why: str) -> None:
         self.error = why
         self.add_class("failed")
-        self.query_one(".foot", Static).update(_safe(why if why == "stopped" else f"No answer: {why}"))
+        self.query_one(".foot", Static).update(harmless(why if why == "stopped" else f"No answer: {why}"))
 
 
 def foot(row: dict[str, Any]) -> str:
@@ -124,10 +125,4 @@ def foot(row: dict[str, Any]) -> str:
     intent = (row["intent"] or "").replace("_", " ")
     sure = f" {row['confidence']:.0%}" if intent and row.get("confidence") is not None else ""
     parts = [row["domain"], row["state"], intent + sure, row["bundle"]]
-    return _safe(" · ".join(part for part in (*parts, *row["flags"]) if part))
-
-
-def _safe(text: str) -> str:
-    from agent.turn import harmless
-
-    return harmless(text)
+    return harmless(" · ".join(part for part in (*parts, *row["flags"]) if part))

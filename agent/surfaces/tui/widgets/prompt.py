@@ -1,6 +1,5 @@
 """Where a person writes: grows with its lines, sends, and remembers what was sent."""
 
-from textual.actions import SkipAction
 from textual.message import Message
 from textual.widgets import TextArea
 
@@ -34,33 +33,24 @@ class Prompt(TextArea):
         """What was sent before, oldest first."""
         self._at: int | None = None  # which of them is shown
 
+    # A key that inserts waits in this widget's queue and a key that is bound does not: what is bound here is queued
+    # behind the letters, or a fast typist's Enter overtakes them.
+
     def action_send(self) -> None:
         """Send what is written; nothing if that is nothing."""
-        text = self.text.strip()
-        if not text:
-            return
-        self.sent = [old for old in self.sent if old != text] + [text]
-        self._at = None
-        self.clear()
-        self.post_message(self.Sent(self, text))
+        self.call_later(self._send)
 
     def action_newline(self) -> None:
         """Break the line where the cursor stands."""
-        self.insert("\n")
+        self.call_later(self.insert, "\n")
 
     def action_older(self) -> None:
         """What was sent before this, where the prompt is empty or shows such a text; else the line above."""
-        if not self.sent or (self.text and self._at is None) or self._at == 0:
-            raise SkipAction()
-        self._at = (len(self.sent) if self._at is None else self._at) - 1
-        self._show(self.sent[self._at])
+        self.call_later(self._older)
 
     def action_newer(self) -> None:
-        """What was sent after this, at last nothing."""
-        if self._at is None:
-            raise SkipAction()
-        self._at = self._at + 1 if self._at + 1 < len(self.sent) else None
-        self._show("" if self._at is None else self.sent[self._at])
+        """What was sent after this, at last nothing; else the line below."""
+        self.call_later(self._newer)
 
     def fill(self, text: str) -> None:
         """Put a text in, to be changed and sent."""
@@ -72,6 +62,28 @@ class Prompt(TextArea):
         """A text from before that is changed is a new one."""
         if self._at is not None and self.text != self.sent[self._at]:
             self._at = None
+
+    def _send(self) -> None:
+        text = self.text.strip()
+        if text:
+            self.sent = [old for old in self.sent if old != text] + [text]
+            self._at = None
+            self.clear()
+            self.post_message(self.Sent(self, text))
+
+    def _older(self) -> None:
+        if not self.sent or (self.text and self._at is None) or self._at == 0:
+            self.action_cursor_up()
+        else:
+            self._at = (len(self.sent) if self._at is None else self._at) - 1
+            self._show(self.sent[self._at])
+
+    def _newer(self) -> None:
+        if self._at is None:
+            self.action_cursor_down()
+        else:
+            self._at = self._at + 1 if self._at + 1 < len(self.sent) else None
+            self._show("" if self._at is None else self.sent[self._at])
 
     def _show(self, text: str) -> None:
         self.text = text
