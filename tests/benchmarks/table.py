@@ -10,6 +10,7 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- results: written by tests/benchmarks/table.py -->", "<!-- end of results -->"
 LEARNING = "<!-- learning: written by tests/benchmarks/table.py -->", "<!-- end of learning -->"
+SERVED = "<!-- vllm: written by tests/benchmarks/table.py -->", "<!-- end of vllm -->"
 DOMAINS = ("customer_service", "medical", "finance")
 ROWS = [("router accuracy", "router", "accuracy"), ("router ECE", "router", "ece"),
         ("out-of-scope recall", "router", "oos_recall"), ("in-scope coverage at that threshold", "router", "in_scope_coverage"),
@@ -50,6 +51,12 @@ def learning() -> str:
     parts = {"flywheel": wheel, "teacher": wheel, "simulate": replay, "simulate_frozen": replay, "gate": gate}
     made = [part(read(name)) for name, part in parts.items() if read(name)]
     return "\n\n".join(made + [file.read_text(encoding="utf-8").strip() for file in sorted(RESULTS.glob("train-*.md"))])
+
+
+def served() -> str:
+    """The Markdown of every machine that vLLM was measured on."""
+    made = [file.read_text(encoding="utf-8").strip().splitlines() for file in sorted(RESULTS.glob("vllm*.md"))]
+    return "\n\n".join("\n".join([f"**{lines[0].removeprefix('# ')}**", *lines[1:]]) for lines in made)
 
 
 def read(name: str) -> dict:
@@ -97,7 +104,9 @@ def gate(told: dict) -> str:
 def main() -> None:
     """Replace what stands between the markers of the README."""
     text = README.read_text(encoding="utf-8")
-    for (begin, end), made in (((BEGIN, END), table()), (LEARNING, learning())):
+    for (begin, end), made in (((BEGIN, END), table()), (LEARNING, learning()), (SERVED, served())):
+        if begin not in text:
+            continue
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n{made}\n{end}{rest.partition(end)[2]}"
     README.write_text(text, encoding="utf-8")
