@@ -156,6 +156,21 @@ def test_after_five_failures_a_server_is_left_alone_and_after_its_rest_one_turn_
         assert [say(generator), say(generator)] == [SAID, SAID]
 
 
+def test_while_one_turn_tries_a_resting_server_the_others_wait_for_how_it_fares() -> None:
+    clock = [100.0]
+    breaker = Breaker(failures=2, rest_s=5, now=lambda: clock[0])
+    for _ in range(2):
+        assert breaker.allows()
+        breaker.failed()
+    assert not breaker.allows() and breaker.open
+    clock[0] += 5
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    clock[0] += 5
+    assert breaker.allows(), "it never said how it fared"
+    breaker.well()
+    assert [breaker.allows() for _ in range(3)] == [True] * 3 and not breaker.open
+
+
 def test_a_server_that_was_killed_and_comes_back_answers_with_its_adapter(there: FaultServer, made: Adapter) -> None:
     with generating(made, there, every=0.2) as generator:
         assert say(generator) == SAID
@@ -342,13 +357,16 @@ def test_two_hundred_who_leave_after_the_first_word_stop_two_hundred_answers_and
 
     async def storm(generator: VllmGenerator) -> None:
         await asyncio.gather(*(leave(generator, number) for number in range(200)))
+        async with asyncio.timeout(10):
+            while there.aborts < 200:  # while this loop runs on: its end would close everything
+                await asyncio.sleep(0.02)
 
     there.words, there.pause = (WORDS[0], *WORDS * 1000), 0.5
     with generating(made, there, limits=Limits(60, 60, 60)) as generator:
         generator.warm()
         threads, before = threading.active_count(), sockets()
         asyncio.run(storm(generator))
-        until(lambda: there.aborts == 200)
+        assert there.aborts == 200
         there.words, there.pause = WORDS, 0.0
         assert say(generator) == SAID, "it answers afterwards"
         until(lambda: not there.open)
