@@ -66,7 +66,8 @@ class Plain:
                 if not line.startswith("data:") or line == "data: [DONE]":
                     continue
                 table = json.loads(line[5:])
-                assert table.get("model") == model, f"asked for {model}: {line}"
+                if table.get("model") != model:  # another adapter's words, or an error in mid-answer
+                    raise RuntimeError(f"{model} was asked and the server says {line[:300]}")
                 piece = table["choices"][0]["delta"].get("content") or "" if table["choices"] else ""
                 if piece and not first:
                     first = time.perf_counter() - began

@@ -30,6 +30,7 @@ from report import device, markdown
 from agent import models, paths
 from agent.agent import Agent
 from agent.domain import Domain
+from agent.errors import EngineError
 from agent.generators.tokens import Tokens
 from agent.models import BaseModel
 from agent.registry import Registry
@@ -90,9 +91,10 @@ def main() -> None:
                 try:
                     asyncio.run(parts(bench, table, told.only if plugin or told.op == "stock" else ["adapters"]))
                 finally:
-                    for model in server.models():  # the folders that they were loaded from are gone after this run
-                        if model.name not in before:
-                            server.unload(model.name)
+                    with suppress(EngineError):  # of a server that died, which is told by what failed first
+                        for model in server.models():  # the folders that they were loaded from are gone after this run
+                            if model.name not in before:
+                                server.unload(model.name)
     print(markdown(table))
 
 
@@ -181,7 +183,7 @@ def a_server(told: argparse.Namespace, settings: Settings, base: BaseModel,
         server = Server(told.url.rstrip("/").removesuffix("/v1"), told.key, limits)
         yield server, {"flags": "of a server given by its URL", "op": told.label}
         return
-    mine = None
+    mine, told_at = None, 0.0
     if (here := running.now(settings.home)) is None:
         found = install.find(settings)
         found = found if plugin else replace(found, plugins=())
@@ -191,7 +193,8 @@ def a_server(told: argparse.Namespace, settings: Settings, base: BaseModel,
         for step in local._start(wanted, settings.home, WAIT_S):  # not `up`, which leaves no plugin out
             if isinstance(step, running.Running):
                 here = mine = step
-            elif int(step.seconds) % 20 == 0:
+            elif step.seconds >= told_at + 20:
+                told_at = step.seconds
                 say(f"{step.seconds:.0f} s: {step.said}")
     try:
         op = "plugin" if "cpu_lora" in here.environment.get("VLLM_PLUGINS", "") else "stock"
@@ -270,7 +273,10 @@ def arguments() -> argparse.Namespace:
     add("--device", default="", help="its name, where the script would not find it")
     add("--extra", type=shlex.split, default=[], help="options for vLLM as they are, where it is started here, in one text")
     add("--out", type=Path, default=Path(__file__).parent / "results" / "vllm.json")
-    return parser.parse_args()
+    told = parser.parse_args()
+    if unknown := set(told.only) - set(RUN):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(RUN)}")
+    return told
 
 
 if __name__ == "__main__":

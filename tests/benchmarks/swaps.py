@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import sqlalchemy as sa
 from plain import Plain
 from speed import Asked, share
@@ -231,7 +232,7 @@ async def plainly(server: Server, plain: Plain, folders: Iterator[Path], asked: 
             try:
                 came = await plain.chat(name, one.messages, tokens, "swaps", True)
                 answers.append((name, came.began, came.first))
-            except (RuntimeError, AssertionError, OSError, json.JSONDecodeError) as error:
+            except (RuntimeError, httpx2.HTTPError, json.JSONDecodeError) as error:
                 failures.append(repr(error)[:300])
             finally:
                 flying[name] -= 1
