@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,8 @@ from agent import paths
 from agent.errors import SettingsError
 
 ENGINES = ("auto", "onnx", "transformers", "vllm")
+THEMES = ("dark", "light", "contrast")
+_ONE_OF = {"engine": ENGINES, "theme": THEMES}
 _LEAST = {"threads": 0, "max_new_tokens": 1, "max_message": 1, "vllm_connect_s": 1, "vllm_first_token_s": 1, "vllm_total_s": 1}
 
 
@@ -50,6 +53,11 @@ class Settings:
     max_message: int = 8000
     """Longest message that is read, in characters; more is refused with a sentence."""
 
+    theme: str = "dark"
+    """Colours of the terminal UI: dark, light or contrast."""
+    keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Keys of the terminal UI by action, as the table `[keys]` of retune.toml gives them: {"answer.correct": "=,f8"}."""
+
     @classmethod
     def load(cls, **given: Any) -> Self:
         """Build the settings; unknown keys in retune.toml or wrong values raise SettingsError."""
@@ -60,10 +68,10 @@ class Settings:
         found: dict[str, tuple[Any, str]] = {}  # name -> (value, where it was said)
         for file in (home / "retune.toml", Path("retune.toml")):
             found |= {name: (value, f" (in {file})") for name, value in _read_toml(file).items()}
-        for field in fields(cls):
-            variable = f"RETUNE_{field.name.upper()}"
+        for each in fields(cls):
+            variable = f"RETUNE_{each.name.upper()}"
             if (value := os.environ.get(variable)) is not None:
-                found[field.name] = value, f" (in the environment, {variable})"
+                found[each.name] = value, f" (in the environment, {variable})"
         found |= {name: (value, "") for name, value in given.items() if value is not None}
         found["home"] = home, ""
         return cls(**{name: _cast(cls, name, *said) for name, said in found.items()})
@@ -98,8 +106,10 @@ def _cast(cls: type, name: str, value: Any, place: str) -> Any:
     if name not in kinds:
         known = ", ".join(sorted(kinds))
         raise SettingsError(f"There is no setting {name!r}{place}; known settings: {known}.")
-    if name == "engine" and value not in ENGINES:
-        raise SettingsError(f"engine is {value!r}{place}; use one of {', '.join(ENGINES)}.")
+    if name in _ONE_OF and value not in _ONE_OF[name]:
+        raise SettingsError(f"{name} is {value!r}{place}; use one of {', '.join(_ONE_OF[name])}.")
+    if name == "keys":
+        return _keys(value, place)
     if kinds[name] is int:
         return _whole(name, value, place)
     if kinds[name] is bool:
@@ -107,6 +117,21 @@ def _cast(cls: type, name: str, value: Any, place: str) -> Any:
     if kinds[name] is str and not isinstance(value, str):
         raise SettingsError(f"Setting {name} is {value!r}{place}; it must be a text.")
     return value
+
+
+def _keys(value: Any, place: str, before: str = "") -> dict[str, str]:
+    """Action -> keys; `answer.correct` without quotes is a table in a table and means the same."""
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"Setting keys is {value!r}{place}; it must be a table of actions and their keys.")
+    flat: dict[str, str] = {}
+    for name, keys in value.items():
+        if isinstance(keys, Mapping):
+            flat |= _keys(keys, place, f"{before}{name}.")
+        elif isinstance(keys, str):
+            flat[f"{before}{name}"] = keys
+        else:
+            raise SettingsError(f'The keys of {before}{name} are {keys!r}{place}; they must be a text, such as "f8" or "=,f8".')
+    return flat
 
 
 def _whole(name: str, value: Any, place: str) -> int:

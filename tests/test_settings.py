@@ -82,6 +82,11 @@ def test_nothing_is_created_by_reading_settings(place: Path) -> None:
     ({"threads": "two"}, ["threads", "'two'", "whole number"]),
     ({"max_new_tokens": ""}, ["max_new_tokens", "whole number"]),
     ({"max_message": [1]}, ["max_message", "whole number"]),
+    ({"theme": "pink"}, ["theme is 'pink'", "dark, light, contrast"]),
+    ({"theme": 1}, ["theme is 1", "dark, light, contrast"]),
+    ({"keys": "f8"}, ["keys is 'f8'", "table of actions"]),
+    ({"keys": {"answer.up": ["a", "b"]}}, ["answer.up are ['a', 'b']", "must be a text"]),
+    ({"keys": {"answer": {"up": 5}}}, ["answer.up are 5", "must be a text"]),
 ])
 def test_a_wrong_setting_is_refused_with_what_would_do(place: Path, given: dict, told: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -129,3 +134,26 @@ def test_an_unknown_key_is_refused_with_the_file_that_holds_it(place: Path) -> N
     (place / "retune.toml").write_text("thread = 1\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"retune\.toml"):
         Settings.load()
+
+
+def test_keys_are_a_table_of_retune_toml_and_the_nearer_one_stands(place: Path) -> None:
+    assert (Settings.load().keys, Settings.load().theme) == ({}, "dark")
+    (place / "retune.toml").write_text('theme = "light"\n[keys]\n"answer.correct" = "=,f8"\n', encoding="utf-8")
+    assert (Settings.load().keys, Settings.load().theme) == ({"answer.correct": "=,f8"}, "light")
+    Path("retune.toml").write_text('[keys]\nhelp = ""\nanswer.up = "plus"\nanswer.down = "minus"\n', encoding="utf-8")
+    assert Settings.load().keys == {"help": "", "answer.up": "plus", "answer.down": "minus"}
+    assert Settings.load(keys={"help": "f9"}, theme="contrast").keys == {"help": "f9"}
+
+
+def test_keys_of_the_wrong_kind_are_refused_with_their_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "retune.toml").write_text('[keys]\n"answer.up" = 5\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"answer\.up are 5 \(in .*retune\.toml\)"):
+        Settings.load()
+    monkeypatch.setenv("RETUNE_KEYS", "f8")
+    with pytest.raises(SettingsError, match="in the environment, RETUNE_KEYS"):
+        Settings.load()
+
+
+def test_settings_with_keys_still_tell_each_other_apart(place: Path) -> None:
+    one, other = Settings.load(keys={"help": "f9"}), Settings.load(keys={"help": "f8"})
+    assert one != other and len({one, other}) == 2
