@@ -25,14 +25,16 @@ _EDGES = "\"'`“”„‘’«»()[]{}<>*:;,.!?^"
 _text = turns.c.question + " " + turns.c.reply
 
 
-def listed(at: sa.Connection, domain: str | None, limit: int, archived: bool) -> list[dict[str, Any]]:
+def listed(at: sa.Connection, domain: str | None, limit: int, archived: bool, id: str | None) -> list[dict[str, Any]]:
     """`Store.sessions`."""
     opening = sa.select(turns.c.question).where(turns.c.session == sessions.c.id).order_by(turns.c.seq).limit(1)
     names = "id domain author title archived state created updated turns".split()
     query = sa.select(*(sessions.c[name] for name in names), sa.func.coalesce(opening.scalar_subquery(), "").label("first"))
     if domain is not None:
         query = query.where(sessions.c.domain == domain)
-    if not archived:
+    if id is not None:
+        query = query.where(sessions.c.id == id)
+    elif not archived:
         query = query.where(~sessions.c.archived)
     return [dict(row) for row in at.execute(query.order_by(sessions.c.updated.desc()).limit(limit)).mappings()]
 

@@ -52,13 +52,15 @@ class Store(Database):
         _same_domain(found[0], domain)
         return found[0]
 
-    def sessions(self, domain: str | None = None, limit: int = 50, archived: bool = False) -> list[dict[str, Any]]:
+    def sessions(self, domain: str | None = None, limit: int = 50, archived: bool = False,
+                 id: str | None = None) -> list[dict[str, Any]]:
         """The sessions used last, newest first, each as `session` gives it with {"title", "archived", "first", "updated"}.
 
         `first` is the first question, empty where nothing was asked yet; with `archived` those laid away are there too.
+        `id`: that one alone, laid away or not.
         """
         with self.reading() as at:
-            return conversations.listed(at, domain, limit, archived)
+            return conversations.listed(at, domain, limit, archived, id)
 
     def rename(self, session: str, title: str) -> str:
         """Give the session a title of one line, without private values, and return it; DataError if it is not there."""
