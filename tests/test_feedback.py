@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -123,6 +124,38 @@ def test_the_author_of_a_session_is_who_wrote_first(make):
     agent.ask_sync("and shoes?", "s", "ben")
     agent.ask_sync("can I send it back?", "s2")
     assert {row["id"]: row["author"] for row in agent.store.sessions()} == {"s": "ann", "s2": ""}
+
+
+def test_what_was_said_is_taken_back_in_its_own_domain_alone(make):
+    agent = make(["return_policy"])
+    id = agent.ask_sync("can I send it back?", "s").turn.id
+    agent.feedback(id, "up", "ann")
+    assert not agent.unteach(id, "up", "ben") and agent.unteach(id, "up", "ann") and not agent.unteach(id, "up", "ann")
+    assert given(agent, id) == []
+    with pytest.raises(DataError, match="no turn 'gone'"):
+        agent.unteach("gone", "up", "ann")
+    with pytest.raises(DataError, match="no feedback 'like'"):
+        agent.unteach(id, "like", "ann")
+    agent.store.log(replace(agent.ask_sync("and shoes?", "s").turn, id="m", session="m", domain="medical"), {})
+    for refused in (lambda: agent.unteach("m", "up", "ann"), lambda: agent.hand_off("m", "ann")):
+        with pytest.raises(DataError, match="belongs to the domain 'medical'"):
+            refused()
+
+
+def test_a_handoff_that_a_person_wishes_waits_on_the_same_desk_without_private_values(make, home):
+    agent = make(["talk_to_person", "return_policy"])
+    own = agent.ask_sync("a person please", "s1").turn.id
+    id = agent.ask_sync("I am at anna.kovacs@example.org, can I send it back?", "s").turn.id
+    agent.hand_off(id, "ann", "call ben.lee@example.org, not anna.kovacs@example.org")
+    assert [(row["turn"], row["author"], row["reason"]) for row in agent.store.handoffs()] == [
+        (own, "", "talk_to_person"), (id, "ann", "call [EMAIL_2], not [EMAIL_1]")]
+    assert agent.unteach(id, "handoff", "ann") and len(agent.store.handoffs()) == 1
+    agent.hand_off(id, "ann")
+    agent.feedback(id, "reply", "cy", "Yes, within 30 days.")
+    assert [row["reason"] for row in agent.store.handoffs("answered")] == ["asked for by a person"]
+    assert agent.unteach(id, "reply", "cy") and agent.store.handoffs()[1]["turn"] == id
+    agent.close()
+    assert not any(b"ben.lee" in file.read_bytes() for file in home.rglob("*") if file.is_file())
 
 
 # Weak signals

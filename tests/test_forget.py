@@ -127,6 +127,25 @@ def test_somebody_who_is_not_there_is_refused_with_who_might_be_meant(store, dom
     assert everything(store) == before
 
 
+def test_a_forgotten_word_is_searched_for_in_vain_and_others_are_found(store, domain, settings, turn_of):
+    say(store, domain, "ЩЮЪ", session="s-ann")
+    three = "щюъ".encode()[1:]  # as the index alone has it; the first byte may be shared with the entry before
+    assert [row["turn"] for row in store.search(WORD)] == [turn_of["ann"]] and three in bytes_of(store)
+    store.rename("s-ann", f"All of {WORD}")
+    forget("ann", [domain], settings, store)
+    assert store.search(WORD) == store.search("щюъ") == []
+    assert three not in bytes_of(store) and WORD.encode() not in bytes_of(store)
+    assert [row["turn"] for row in store.search("pfannkuchen")] == [turn_of["bob"]]
+
+
+def test_a_name_on_others_handoffs_goes_and_what_it_had_taken_waits_again(store, domain, settings, turn_of):
+    assert store.take(turn_of["ann"], "cy")["by"] == "cy"
+    store.hand_off(turn_of["bob"], "cy", f"{WORD} are urgent")
+    assert forget("cy", [domain], settings, store)["deleted"]["names_on_handoffs"] == 2
+    assert {(row["turn"], row["author"], row["by"], row["reason"]) for row in store.handoffs()} == {
+        (turn_of["ann"], "", "", "r"), (turn_of["bob"], "", "", "asked for by a person")}
+
+
 def test_again_is_nothing_more(store, domain, settings, turn_of):
     forget("ann", [domain], settings, store)
     before = everything(store)
