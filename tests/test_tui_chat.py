@@ -76,12 +76,154 @@ def test_a_message_sent_before_the_models_are_there_waits_and_is_answered(home):
             return stub(settings, home, Typist("You have 30 days."), domain=name)
 
         app = app_on(home, None, load=slow)
-        async with app.run_test() as pilot:
+        async with piloted(app, loaded=False) as pilot:
             app.chat.prompt.insert("How long?")
             await pilot.press("enter")
             await until(pilot, lambda: app.chat.messages and "waits until" in text_of(app))
             gate.set()
             await until(pilot, lambda: app.chat.free)
             assert "30 days" in app.chat.messages[0].reply
+
+    run(talk())
+
+
+def test_history_regenerate_edit_and_copy_go_by_keys(home):
+    async def talk():
+        app = app_on(home, Typist("You have 30 days. Print it:\n\n```sh\nprint 30\n```\n\nDone.", "You have 30 days then."))
+        async with piloted(app) as pilot:
+            first = await say(pilot, "How long may I keep it?")
+            await pilot.press("up")
+            await until(pilot, lambda: app.chat.prompt.text == "How long may I keep it?")
+            await pilot.press("down")
+            await until(pilot, lambda: app.chat.prompt.text == "")
+            await pilot.press("ctrl+up")
+            assert first.has_focus
+            await pilot.press("c")
+            await until(pilot, lambda: app.clipboard == "print 30\n")
+            await pilot.press("y")
+            await until(pilot, lambda: app.clipboard.startswith("You have 30 days. Print it:"))
+            await pilot.press("r")
+            await until(pilot, lambda: len(app.chat.messages) == 2 and app.chat.free)
+            assert app.chat.messages[1].reply == "You have 30 days then." and app.chat.messages[1].question == first.question
+            await pilot.press("e")
+            await until(pilot, lambda: app.chat.prompt.has_focus and app.chat.prompt.text == "How long may I keep it?")
+            await pilot.press(*" now", "shift+enter", *"please", "ctrl+j", *"!", "enter")
+            await until(pilot, lambda: len(app.chat.messages) == 3 and app.chat.free)
+            assert app.chat.messages[2].question == "How long may I keep it? now\nplease\n!"
+
+    run(talk())
+
+
+def test_an_enter_pressed_right_behind_the_letters_sends_them_all(home):
+    async def talk():
+        app = app_on(home, Typist("You have 30 days."))
+        async with piloted(app) as pilot:
+            from textual import events
+
+            for key in "How?":
+                app.post_message(events.Key({"?": "question_mark"}.get(key, key), key))
+            app.post_message(events.Key("enter", "\r"))
+            await until(pilot, lambda: app.chat.messages)
+            assert app.chat.messages[0].question == "How?"
+
+    run(talk())
+
+
+def test_a_conversation_is_found_named_laid_away_and_goes_on_where_it_stopped(home):
+    async def talk():
+        app = app_on(home, Typist("You have 30 days to return an item."))
+        async with piloted(app) as pilot:
+            first = await say(pilot, "How long may I keep my sofa?")
+            await pilot.press("ctrl+n")
+            await until(pilot, lambda: not app.chat.messages)
+            await say(pilot, "And the lamp?")
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: "And the lamp?" in text_of(app) and "my sofa" in text_of(app))
+            await pilot.press("down", "r")
+            await until(pilot, lambda: "Name of the conversation" in text_of(app))
+            await pilot.press(*"Sold sofa", "enter")
+            await until(pilot, lambda: "Sold sofa" in text_of(app))
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen is app.chat and len(app.chat.messages) == 1)
+            assert app.chat.messages[0].reply == "You have 30 days to return an item."
+            second = await say(pilot, "And if it is broken?")
+            assert second.row["session"] == first.row["session"] and app.store.session(second.row["session"],
+                                                                                      "customer_service")["turns"] == 2
+            await pilot.press("ctrl+f")
+            await until(pilot, lambda: app.screen is not app.chat)
+            await pilot.press(*"lamp")
+            await until(pilot, lambda: "1 found" in text_of(app))
+            await pilot.press("enter")
+            await until(pilot, lambda: app.screen is app.chat and app.chat.messages[0].question == "And the lamp?")
+            await until(pilot, lambda: app.chat.messages[0].has_focus)
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: "Sold sofa" in text_of(app))
+            await pilot.press("a")
+            await until(pilot, lambda: "Sold sofa" not in app.screen.query_one("#list").get_option_at_index(0).prompt.plain)
+            await pilot.press("t")
+            await until(pilot, lambda: "Conversations laid away   1" in text_of(app) and "Sold sofa" in text_of(app))
+
+    run(talk())
+
+
+def test_a_conversation_is_written_to_a_file_of_its_own(home, tmp_path):
+    async def talk():
+        app = app_on(home, Typist("You have 30 days to return an item."))
+        async with piloted(app) as pilot:
+            await say(pilot, "How long may I keep my sofa?")
+            await pilot.press("ctrl+e")
+            await until(pilot, lambda: list(tmp_path.glob("retune-*.md")))
+            await pilot.press("ctrl+e")
+            await until(pilot, lambda: len(list(tmp_path.glob("retune-*.md"))) == 2)
+            written = [file.read_text(encoding="utf-8") for file in tmp_path.glob("retune-*.md")]
+            assert all("my sofa" in text and text.startswith("---") for text in written)
+
+    run(talk())
+
+
+def test_a_message_finds_its_domain_until_one_is_settled(home):
+    async def talk():
+        app = app_on(home, Typist("Here is an answer."), intent=None, domains=("customer_service", "finance"))
+        async with piloted(app) as pilot:
+            assert app.chat.talk.only is None
+            await pilot.press("ctrl+o")
+            await until(pilot, lambda: "each message finds its own" in text_of(app))
+            await pilot.press(*"finan", "enter")
+            await until(pilot, lambda: app.screen is app.chat and app.chat.talk.only == "finance")
+            message = await say(pilot, "Hello?")
+            assert message.row["domain"] == "finance" and message.row["session"].endswith("-finance")
+
+    run(talk())
+
+
+def test_a_thousand_messages_are_a_few_widgets_and_all_are_reached(home):
+    from agent.surfaces.tui.widgets.conversation import MORE, SHOWN
+    from agent.surfaces.tui.widgets.message import Said
+
+    async def talk():
+        app = app_on(home, Typist("You have 30 days."))
+        async with piloted(app) as pilot:
+            rows = [Said(f"Question {n}?", error=f"number {n}") for n in range(1000)]
+            await app.chat.conversation.show(rows)
+            await pilot.pause()
+            assert len(app.chat.messages) == SHOWN and app.chat.messages[-1].question == "Question 999?"
+            for _ in range(30):
+                await app.chat.action_previous()
+                await pilot.pause()
+            assert app.chat.focused_answer.question == "Question 970?" and len(app.chat.messages) <= SHOWN + 2 * MORE
+            found = await app.chat.conversation.show(rows, 10)
+            assert found.question == "Question 10?"
+            found.focus()
+            await pilot.pause()
+            for _ in range(10):
+                await app.chat.action_previous()
+                await pilot.pause()
+            assert app.chat.focused_answer.question == "Question 0?"
+            for _ in range(30):
+                await app.chat.action_next()
+                await pilot.pause()
+            assert app.chat.focused_answer.question == "Question 30?"
+            message = await say(pilot, "One more?")
+            assert app.chat.messages[-1] is message and app.chat.messages[-2].question == "Question 999?"
 
     run(talk())

@@ -18,6 +18,7 @@ from agent.serving import Serving
 from agent.settings import Settings
 from agent.store import Store
 from agent.surfaces.tui.app import RetuneApp
+from agent.surfaces.tui.screens.chat import ChatScreen
 from agent.surfaces.tui.widgets.message import Message
 from agent.types import Made, Passage, Route
 
@@ -103,10 +104,15 @@ def app_on(home: Path, generator: Any, intent: Any = "return_policy", domains: S
 
 
 @asynccontextmanager
-async def piloted(app: RetuneApp, size: tuple[int, int] = (100, 30)) -> AsyncIterator[Pilot[None]]:
-    """Run the app; what its workers raised fails the test."""
+async def piloted(app: RetuneApp, size: tuple[int, int] = (100, 30), loaded: bool = True,
+                  greeted: bool = True) -> AsyncIterator[Pilot[None]]:
+    """Run the app until the block ends; with its agents loaded, and past its first screen, unless told otherwise."""
     async with app.run_test(size=size, notifications=True) as pilot:
-        await until(pilot, lambda: len(app.backstage.loaded()) == len(app.chat.talk.wanted))
+        await until(pilot, lambda: app.greeted)
+        if greeted and not isinstance(app.screen, ChatScreen):
+            await pilot.press("escape")
+        if loaded:
+            await until(pilot, lambda: len(app.backstage.loaded()) == len(app.chat.talk.wanted))
         yield pilot
 
 
@@ -123,11 +129,11 @@ async def until(pilot: Pilot[None], true: Callable[[], Any], seconds: float = 10
 async def say(pilot: Pilot[None], text: str) -> Message:
     """Type a message, send it, wait for its answer."""
     app = pilot.app
-    before = len(app.chat.messages)
+    before = app.chat.messages[-1:]
     app.chat.prompt.focus()
     app.chat.prompt.insert(text)
     await pilot.press("enter")
-    await until(pilot, lambda: len(app.chat.messages) > before and app.chat.free)
+    await until(pilot, lambda: app.chat.messages[-1:] != before and app.chat.free)
     return app.chat.messages[-1]
 
 

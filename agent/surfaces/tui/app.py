@@ -39,6 +39,8 @@ class RetuneApp(App[None]):
         self.settings, self.author, self.domains = settings, author, list(domains)
         self.backstage = Backstage(load)
         self.remapped, self.complaints = actions.remapped(getattr(settings, "keys", {}))
+        self.greeted = False
+        """Whether it is known if this is the first start."""
         self._store: Store | None = None
         self.chat = ChatScreen(Talk(self.domains, only=self.domains[0] if len(self.domains) == 1 else None))
 
@@ -63,8 +65,24 @@ class RetuneApp(App[None]):
         self.switch_mode("chat")
         for sentence in self.complaints:
             self.notify(sentence, severity="warning", timeout=12, markup=False)
-        self.run_worker(self._load(), group="load", exit_on_error=False)
+        self.load_agents()
+        self.run_worker(self._greet(), group="greet", exit_on_error=False)
         self._listen()
+
+    def load_agents(self) -> None:
+        """Those that the conversation wants, in the background; nothing for those that are there."""
+        self.run_worker(self._load(), group="load", exit_on_error=False)
+
+    async def _greet(self) -> None:
+        """Who starts for the first time is told how it works, unless they write already."""
+        try:
+            begun = await self.backstage.call(lambda: self.store.sessions(limit=1, archived=True))
+            if not (begun or self.chat.prompt.text or self.chat.messages) and self.screen is self.chat:
+                self.action_welcome()
+        except RetuneError as error:
+            self.notify(str(error), title="Conversations cannot be kept", severity="error", timeout=30, markup=False)
+        finally:
+            self.greeted = True
 
     async def _load(self) -> None:
         for name in self.chat.talk.wanted:
@@ -123,6 +141,12 @@ class RetuneApp(App[None]):
                 keys = actions.shown(self.remapped.get(action.id, action.keys))
                 title = f"{action.title}   {keys}" if keys else action.title
                 yield SystemCommand(title, action.help, lambda id=action.id: self.perform(id))
+
+    def action_welcome(self) -> None:
+        """How Retune works."""
+        from agent.surfaces.tui.screens.welcome import WelcomeScreen
+
+        self.push_screen(WelcomeScreen())
 
     def action_help(self) -> None:
         """F1."""

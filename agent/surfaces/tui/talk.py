@@ -5,6 +5,7 @@ A conversation with several domains is one session in each of them, `BASE-DOMAIN
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class Talk:
         """The session's id in that domain."""
         return self._session or f"{self.base}-{domain}"
 
-    def sessions(self) -> list[str]:
-        """All ids under which the conversation may be kept."""
-        if self._session:
-            return [self._session]
-        return [self.session(name) for name in dict.fromkeys((*self.domains, *self.wanted))]
+    def settled(self, domains: Sequence[str], only: str | None) -> "Talk":
+        """The same conversation with one domain, or with all of these; one that was not begun here gets a new one."""
+        if self._session and only != self.only:
+            return Talk(domains, only=only)
+        talk = Talk(domains, self.base, only, self._session)
+        talk.current = self.current
+        return talk
 
     def choose(self, text: str, agents: "Mapping[str, Agent]") -> "Agent":
         """The agent that the message belongs to; blocks for some milliseconds. `agents`: those of `wanted`, by that name."""
@@ -47,23 +50,74 @@ class Talk:
         return agents[Front({name: agents[name] for name in self.wanted}).pick(text, self.base, self.current)]
 
 
-def base_of(row: "Mapping[str, Any]") -> str:
-    """The conversation that a session's row belongs to: its id without `-DOMAIN`."""
-    return row["id"].removesuffix(f"-{row['domain']}")
+def base_of(session: str, domain: str) -> str:
+    """The conversation that a session belongs to: its id without `-DOMAIN`."""
+    return session.removesuffix(f"-{domain}")
 
 
-def resumed(row: "Mapping[str, Any]", domains: Sequence[str]) -> Talk:
-    """The conversation of a session's row, to go on with."""
-    base = base_of(row)
-    if base == row["id"]:
-        return Talk(domains, base, row["domain"], row["id"])
-    return Talk(domains, base, None if row["domain"] in domains and len(domains) > 1 else row["domain"])
+def resumed(session: str, domain: str, domains: Sequence[str]) -> Talk:
+    """The conversation of a session, to go on with. `domains`: those that are chatted with, by the names they load by."""
+    base = base_of(session, domain)
+    if base == session:
+        return Talk(domains, base, domain, session)
+    talk = Talk(domains, base, domain if domain not in domains or len(domains) == 1 else None)
+    talk.current = domain
+    return talk
 
 
-def turns_of(talk: Talk, store: "Store") -> list[dict[str, Any]]:
-    """The conversation's turns over all its domains, oldest first, as `Store.conversation` gives them."""
-    rows = [row for session in talk.sessions() for row in store.conversation(session)]
+def turns_of(store: "Store", session: str, domain: str) -> list[dict[str, Any]]:
+    """The turns of a session's conversation in all its domains, oldest first, as `Store.conversation` gives them."""
+    base = base_of(session, domain)
+    rows = store.conversation(session)
+    for other in siblings(store, base) if base != session else ():
+        rows += store.conversation(other) if other != session else []
     return sorted(rows, key=lambda row: (row["created"], row["seq"]))
+
+
+def siblings(store: "Store", base: str) -> list[str]:
+    """Ids of a conversation's sessions, one for each domain that took part."""
+    import sqlalchemy as sa
+
+    from agent.schema import sessions
+
+    mine = sessions.c.id.startswith(f"{base}-", autoescape=True)
+    with store.reading() as at:
+        found = at.execute(sa.select(sessions.c.id, sessions.c.domain).where(mine))
+        return [id for id, domain in found if base_of(id, domain) == base]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A conversation in the store: what its list shows."""
+
+    session: str
+    """Of its sessions the one that was used last."""
+    domain: str
+    ids: tuple[str, ...]
+    title: str
+    """As it was named, else its first question."""
+    updated: str
+    turns: int
+    archived: bool
+    domains: tuple[str, ...]
+
+
+def kept(store: "Store", archived: bool = False, limit: int = 500) -> list[Kept]:
+    """The conversations, that used last first; with `archived` those laid away alone."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in store.sessions(limit=limit, archived=archived):
+        if row["turns"]:
+            groups.setdefault(base_of(row["id"], row["domain"]), []).append(row)
+    found = [_kept(rows) for rows in groups.values()]
+    return [each for each in found if each.archived == archived]
+
+
+def _kept(rows: list[dict[str, Any]]) -> Kept:
+    first = min(rows, key=lambda row: row["created"])
+    title = next((row["title"] for row in rows if row.get("title")), "") or first["first"]
+    return Kept(rows[0]["id"], rows[0]["domain"], tuple(row["id"] for row in rows), " ".join(title.split()), rows[0]["updated"],
+                sum(row["turns"] for row in rows), all(row.get("archived") for row in rows),
+                tuple(dict.fromkeys(row["domain"] for row in rows)))
 
 
 def row_of(turn: "Turn", reply: str) -> dict[str, Any]:

@@ -3,26 +3,26 @@
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import Static
 from textual.worker import Worker
 
 from agent.errors import RetuneError
 from agent.surfaces.tui import actions
-from agent.surfaces.tui.talk import Talk, row_of
+from agent.surfaces.tui.talk import Talk, resumed, row_of, siblings, turns_of
+from agent.surfaces.tui.widgets.conversation import Conversation
 from agent.surfaces.tui.widgets.keyline import KeyLine
-from agent.surfaces.tui.widgets.message import Message
+from agent.surfaces.tui.widgets.message import Message, Said
 from agent.surfaces.tui.widgets.prompt import Prompt
 from agent.types import Delta, Done, Routed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.surfaces.tui.app import RetuneApp
-
-HERE = ("stop", "previous", "next")  # what this screen does by itself; more by mixing in a room that has the method
-
 
 class ChatScreen(Screen[None]):
     """One conversation at a time. `send` begins a turn, `answering` is the one that runs."""
@@ -30,7 +30,7 @@ class ChatScreen(Screen[None]):
     app: "RetuneApp"
     part = "chat"
     AUTO_FOCUS = "Prompt"
-    BINDINGS = actions.bindings("chat", HERE, priority=True)
+    BINDINGS = actions.bindings("chat", priority=True)
 
     def __init__(self, talk: Talk) -> None:
         super().__init__()
@@ -43,15 +43,19 @@ class ChatScreen(Screen[None]):
         """Title, conversation with room beside it, prompt, status, keys."""
         yield Static("", id="head", markup=False)
         with Horizontal(id="body"):
-            yield VerticalScroll(id="conversation", can_focus=False)
+            yield Conversation(id="conversation")
         yield Prompt()
         yield Static("", id="status", markup=False)
         yield KeyLine(id="keys")
 
     def on_mount(self) -> None:
         """Load what answers, while a person writes."""
-        self.query_one("#conversation", VerticalScroll).anchor()
         self.renew()
+
+    @property
+    def conversation(self) -> Conversation:
+        """What was said, as far as it is shown."""
+        return self.query_one(Conversation)
 
     @property
     def prompt(self) -> Prompt:
@@ -65,14 +69,19 @@ class ChatScreen(Screen[None]):
 
     @property
     def messages(self) -> list[Message]:
-        """Questions with their answers, oldest first."""
-        return list(self.query(Message))
+        """Questions with their answers, oldest first, of the part that is shown."""
+        return self.conversation.messages
+
+    @property
+    def focused_answer(self) -> Message | None:
+        """The answer that has the focus."""
+        above = self.focused.ancestors_with_self if self.focused else ()
+        return next((node for node in above if isinstance(node, Message)), None)
 
     @property
     def answer(self) -> Message | None:
         """The focused answer, else the newest."""
-        focused = [node for node in (self.focused.ancestors_with_self if self.focused else ()) if isinstance(node, Message)]
-        return next(iter(focused or self.messages[-1:]), None)
+        return self.focused_answer or next(iter(self.messages[-1:]), None)
 
     @on(Prompt.Sent)
     def sent(self, event: Prompt.Sent) -> None:
@@ -85,15 +94,14 @@ class ChatScreen(Screen[None]):
         if not self.free:
             self.notify("An answer is being written; Esc stops it.")
             return False
-        message = Message(text)
-        self.query_one("#conversation").mount(message)
-        self.query_one("#conversation", VerticalScroll).anchor()
-        self.worker = self.run_worker(self._turn(message, text), group="turn", exit_on_error=False)
+        self.worker = self.run_worker(self._turn(text), group="turn", exit_on_error=False)
         return True
 
-    async def _turn(self, message: Message, text: str) -> None:
+    async def _turn(self, text: str) -> None:
         talk, backstage = self.talk, self.app.backstage
         turn_id, why, domain = None, "stopped", ""
+        message = await self.conversation.add(Said(text))
+        self.refresh_bindings()
         try:
             message.wait("…" if set(talk.wanted) <= set(backstage.loaded()) else "waits until the models are loaded …")
             agents = {name: await backstage.agent(name) for name in talk.wanted}
@@ -120,6 +128,19 @@ class ChatScreen(Screen[None]):
                 await message.fail(why, row)
             self.renew()
 
+    async def open(self, talk: Talk, rows: "Sequence[dict[str, Any]]" = (), turn_id: str | None = None) -> None:
+        """Show another conversation, at its end or with the focus on one turn; a running answer is stopped first."""
+        if self.worker and not self.free:
+            self.worker.cancel()
+            await self.worker.wait_finished()
+        self.talk, self.served = talk, {}
+        at = next((number for number, row in enumerate(rows) if row["id"] == turn_id), None)
+        found = await self.conversation.show([Said(row["question"], row) for row in rows], at)
+        (found or self.prompt).focus()
+        self.prompt.sent = list(dict.fromkeys(row["question"] for row in rows)) or self.prompt.sent
+        self.renew()
+        self.app.load_agents()
+
     def renew(self) -> None:
         """Say again what serves, and what can be done."""
         if not self.query("#head"):
@@ -134,9 +155,9 @@ class ChatScreen(Screen[None]):
         """Esc has nothing to do in an idle prompt."""
         if action == "stop":
             return not self.free or not isinstance(self.focused, Prompt)
-        if action in ("previous", "next"):
+        if action in ("previous", "next", "export"):
             return bool(self.messages)
-        return True
+        return action != "why" or hasattr(self, "action_why")
 
     def action_stop(self) -> None:
         """Stop the running answer, else go back to the prompt."""
@@ -145,22 +166,69 @@ class ChatScreen(Screen[None]):
         else:
             self.prompt.focus()
 
-    def action_previous(self) -> None:
+    async def action_previous(self) -> None:
         """Focus the answer above, from the prompt the newest."""
-        self._move(-1)
+        await self._move(-1)
 
-    def action_next(self) -> None:
+    async def action_next(self) -> None:
         """Focus the answer below, after the newest the prompt."""
-        self._move(1)
+        await self._move(1)
 
-    def _move(self, by: int) -> None:
-        messages, at = self.messages, self.answer
-        here = messages.index(at) if at in messages and self.focused in at.walk_children(with_self=True) else len(messages)
-        wanted = here + by
-        if wanted >= len(messages):
-            self.prompt.focus()
-        else:
-            messages[max(0, wanted)].focus()
+    @work(group="open", exclusive=True)
+    async def resume(self, session: str, domain: str, turn_id: str | None = None) -> None:
+        """Go on with a conversation that is kept, where it stopped or at one of its turns."""
+        turns = await self.app.backstage.call(lambda: turns_of(self.app.store, session, domain))
+        await self.open(resumed(session, domain, self.app.domains), turns, turn_id)
+
+    @work(group="open", exclusive=True)
+    async def action_new(self) -> None:
+        """A new conversation with the same domains."""
+        await self.open(Talk(self.talk.domains, only=self.talk.only))
+
+    def action_sessions(self) -> None:
+        """The list of conversations."""
+        from agent.surfaces.tui.screens.sessions import SessionsScreen
+
+        self.app.push_screen(SessionsScreen())
+
+    def action_search(self) -> None:
+        """Words in all conversations."""
+        from agent.surfaces.tui.screens.search import SearchScreen
+
+        self.app.push_screen(SearchScreen())
+
+    @work(group="keeping")
+    async def action_export(self) -> None:
+        """The conversation as Markdown, into the working directory."""
+        from agent.surfaces.tui.files import export
+
+        said = [message.row for message in self.messages if message.row]
+        ids = await self.app.backstage.call(lambda: siblings(self.app.store, self.talk.base))
+        wanted = ids or list(dict.fromkeys(row["session"] for row in said))
+        names = await self.app.backstage.call(export, self.app.store, wanted)
+        self.notify(f"Written: {', '.join(names)}" if names else "Nothing of it is kept yet.", markup=False)
+
+    @work(group="keeping")
+    async def action_domain(self) -> None:
+        """Settle one domain, or let each message find its own; the conversation goes on."""
+        from agent.domain import shipped
+        from agent.surfaces.tui.screens.dialogs import Pick
+
+        every = list(dict.fromkeys((*self.app.domains, *await self.app.backstage.call(shipped))))
+        loaded = self.app.backstage.loaded()
+        entries = [("*", "each message finds its own")] + [
+            (name, f"{name}  {loaded[name].domain.title if name in loaded else ''}".rstrip()) for name in every]
+        picked = await self.app.push_screen_wait(Pick("Talk to", entries, self.talk.only or "*"))
+        if picked is None:
+            return
+        self.talk = self.talk.settled(every, None if picked == "*" else picked)
+        self.served = {}
+        self.renew()
+        self.app.load_agents()
+
+    async def _move(self, by: int) -> None:
+        wanted = await self.conversation.beside(self.focused_answer, by)
+        (wanted or self.prompt).focus()
 
 
 def status(row: dict[str, Any], loaded: dict[str, Any], wanted: list[str]) -> str:

@@ -1,5 +1,6 @@
 """One question with its answer: streams Markdown, can be focused, says below what served it."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
@@ -16,28 +17,45 @@ if TYPE_CHECKING:
 EVERY_S = 0.05  # pieces are gathered so long: faster than a person reads, slow enough to leave time for keys
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a message shows, kept while it is too far away to be a widget."""
+
+    question: str
+    row: dict[str, Any] | None = None
+    turn: "Turn | None" = None
+    error: str = ""
+    noted: str = ""
+
+
 class Message(Vertical, can_focus=True):
     """`say` adds to the answer while it is written; `finish` or `fail` ends it. `row` is the turn, once it is known."""
 
     part = "answer"
     BINDINGS = actions.bindings("answer", call="answer('{name}')")
 
-    def __init__(self, question: str, row: dict[str, Any] | None = None) -> None:
+    def __init__(self, said: Said, running: bool = False) -> None:
         super().__init__()
-        self.question = question
+        self.question, row = said.question, said.row
         """As the person wrote it."""
         self.row = row
         """The turn by the names of the store's table, with "feedback"; None until it is logged."""
-        self.turn: Turn | None = None
+        self.turn: Turn | None = said.turn
         """The turn itself where it ran in this process: with its passages in full."""
         self.turn_id: str | None = row["id"] if row else None
         """Known as soon as the message is routed."""
-        self.running = row is None
-        self.error = ""
+        self.running = running
+        self.error = said.error
+        self.noted = said.noted
         self.codes_copied = 0
         self._pieces: list[str] = []
         self._stream: Any = None
         self._timer: Timer | None = None
+
+    @property
+    def said(self) -> Said:
+        """All that is needed to show it again."""
+        return Said(self.question, self.row, self.turn, self.error, self.noted)
 
     @property
     def reply(self) -> str:
@@ -53,8 +71,10 @@ class Message(Vertical, can_focus=True):
 
     def on_mount(self) -> None:
         """A logged turn may have failed."""
-        if self.row and self.row.get("error"):
-            self._failed("stopped" if self.row["error"] == "cancelled" else self.row["error"])
+        logged = (self.row or {}).get("error")
+        if why := self.error or ("stopped" if logged == "cancelled" else logged):
+            self._failed(why)
+        self.note(self.noted)
 
     def wait(self, why: str) -> None:
         """Say what the answer waits for."""
@@ -89,6 +109,7 @@ class Message(Vertical, can_focus=True):
 
     def note(self, text: str) -> None:
         """One line below the answer, such as what was taught; empty takes it away."""
+        self.noted = text
         line = self.query_one(".note", Static)
         line.update(harmless(text))
         line.set_class(bool(text), "told")
