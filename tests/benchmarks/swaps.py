@@ -38,7 +38,7 @@ PATIENCE_S = 300.0  # for one version to answer
 BY = "bench"
 
 
-def teach(base: BaseModel, domain: Domain, word: str, out: Path, threads: int, steps: int = 40) -> float:
+def teach(base: BaseModel, domain: Domain, word: str, out: Path, threads: int, steps: int = 30) -> float:
     """A LoRA adapter that answers every question by one word, over and over; returns the last step's loss."""
     import torch
     from peft import LoraConfig, get_peft_model
