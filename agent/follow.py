@@ -6,12 +6,13 @@ kept, so that a promotion and a rollback are a check of hashes and the assignmen
 """
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from agent.errors import BundleError
+from agent.errors import BundleError, EngineError, Rejected
 from agent.registry import Bundle, Canary, Registry
 from agent.serving import Bases, Serving, Trial
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from agent.agent import Agent
 
 Sign = tuple[int, int, int] | None
+AGAIN_S = 5.0
 AHEAD = 3.0  # times the size of the base models' files: what loading a second pair takes at its height, with room to spare
 
 
@@ -36,6 +38,9 @@ class Follower:
         self.kept: Serving | None = None
         """The champion before, for as long as it may come back."""
         self._seen: tuple[Sign, bytes] | None = None
+        self._again = 0.0
+        """When to try once more although no alias changed, since a server was away; 0.0: not at all."""
+        self._said = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -52,9 +57,10 @@ class Follower:
 
     def look(self) -> None:
         """Follow the aliases if they changed since the last look. What cannot be served is told once; the old one stays."""
-        if (seen := self._read()) == self._seen:
+        seen, due = self._read(), bool(self._again) and time.monotonic() >= self._again
+        if seen == self._seen and not due:
             return
-        self._seen = seen  # a bundle that failed is tried again when the aliases change again, not before
+        self._seen, self._again = seen, 0.0  # a bundle that failed is tried again when the aliases change again, not before
         self._told("the champion", self._follow_champion)
         self._told("the canary", self._follow_canary)
         self._told("the challenger", self._load_ahead)
@@ -78,8 +84,14 @@ class Follower:
         try:
             follow()
         except Exception as error:  # whatever a damaged bundle makes a library raise, the agent goes on answering
-            self.agent.notice(f"{what} of {self.agent.domain.name} cannot be served: {error} "
-                              f"{self.agent.serving.bundle.name} goes on answering.")
+            said = (f"{what} of {self.agent.domain.name} cannot be served: {error} "
+                    f"{self.agent.serving.bundle.name} goes on answering.")
+            if isinstance(error, EngineError) and not isinstance(error, Rejected):  # but a server comes back
+                self._again = time.monotonic() + AGAIN_S
+                if said == self._said:
+                    return
+                self._said = said
+            self.agent.notice(said)
 
     def _follow_champion(self) -> None:
         wanted, old = self.registry.get("champion"), self.agent.serving

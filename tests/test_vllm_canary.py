@@ -70,8 +70,9 @@ def probes(base: BaseModel, part: Path, prompts: list[list[Message]]) -> list[Pr
     return expect(base, part, prompts, 1)
 
 
-def test_probes_are_greedy_answers_and_the_two_models_differ_in_them(probes: list[Probe]) -> None:
-    assert len(probes) == 3 and all(1 <= len(probe.answer) <= canary.TOKENS for probe in probes)
+def test_probes_are_answers_of_both_models_and_these_differ_in_them(probes: list[Probe]) -> None:
+    assert [probe.greedy for probe in probes] == [True, True, True, False] and probes[3].ids == probes[0].ids
+    assert all(1 <= len(probe.answer) <= canary.TOKENS for probe in probes)
     assert all(len(probe.answer) == len(probe.base) == len(probe.tuned) for probe in probes)
     assert all(value <= 0 for probe in probes for value in (*probe.base, *probe.tuned)) and effect(probes) > 10 * canary.EFFECT
 
@@ -159,6 +160,6 @@ def test_what_is_expected_with_the_adapter_does_not_depend_on_the_order(base: Ba
                                                                         prompts: list[list[Message]]) -> None:
     plain = expect(base, None, prompts, 1)
     assert all(probe.base == probe.tuned for probe in plain)
-    assert expect(base, part, prompts[::-1], 1) == probes[::-1]
+    assert expect(base, part, prompts[::-1], 1)[:3] == probes[2::-1]
     found = judge(Scored(base), "smollm2", plain)
     assert found["agreement"] == 1 and found["effect"] == 0 and found["apart"] < 1e-3

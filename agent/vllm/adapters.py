@@ -26,7 +26,7 @@ from agent.settings import Settings
 from agent.vllm import canary
 from agent.vllm.canary import Probe
 
-CANARY = "canary.json"  # written last, so its existence means the folder is whole
+CANARY = "probes.json"  # written last, so its existence means the folder is whole
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM can be started with
 REFUSED = {"use_dora": "DoRA", "lora_bias": "a bias", "modules_to_save": "whole layers (modules_to_save)",
@@ -59,7 +59,9 @@ def export(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) 
     root.mkdir(parents=True, exist_ok=True)
     part = bundle.part("generator")
     name = f"{bundle.name}-{part_hash(bundle)[:8]}" if part else f"base-{base.fingerprint[:8]}-{domain.name}"
-    prompts = [prompt.render(domain, [], (), question) for question in (domain.examples or (domain.title,))[:3]]
+    prompts = [prompt.render(domain, [prompt.fact(told.title, told.heading, told.text)], (), f"{told.heading}?")
+               for told in domain.passages[:2]]
+    prompts += [prompt.render(domain, [], (), question) for question in (domain.examples or (domain.title,))[:1]]
     with FileLock(root / f"{name}.lock"):
         if not _whole(root / name, bundle):
             if part:

@@ -58,7 +58,7 @@ class Replica:
         state = "down" if problem else "resting" if self.breaker.open else "refusing" if refused else "up"
         with _counting:
             in_flight = dict(self.in_flight)
-        return {"url": self.server.url, "state": state, "base": self.base, "adapters": sorted(filter(None, self.proved)),
+        return {"url": self.server.url, "state": state, "base": self.base, "adapters": sorted(filter(None, list(self.proved))),
                 "in_flight": in_flight, "problem": "; ".join(map(str, [*filter(None, [problem]), *refused.values()]))}
 
     def ask(self) -> None:
