@@ -195,7 +195,8 @@ def judged(log: Log) -> dict[str, int]:
 def table(agent: Agent, log: Log, rows: list[dict[str, Any]], streams: int, seconds: float) -> dict[str, Any]:
     """What came of it, the log's own count beside ours."""
     with agent.store.reading() as at:
-        states = Counter(at.execute(sa.select(turns.c.state)).scalars())
+        mine = sa.select(turns.c.state).where(turns.c.session.like("bench-%"))  # other parts log in the same home
+        states = Counter(at.execute(mine).scalars())
     first = {kind: [row["first_ms"] for row in log.answers if row["version"] in log.words and row["swapping"] == swapping]
              for kind, swapping in (("calm", False), ("swapping", True))}
     found = judged(log) | {"swaps": len(rows), "streams": streams, "seconds": round(seconds, 1), "quiet": log.quiet,
