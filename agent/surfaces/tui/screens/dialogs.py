@@ -50,7 +50,7 @@ class Ask(Dialog):
     """
 
     def __init__(self, title: str, choices: dict[str, str]) -> None:
-        super().__init__(title, "   ".join(f"{key} {word}" for word, key in choices.items()) + "   Esc leave this")
+        super().__init__(title, "   ".join(f"{key} {word}" for word, key in choices.items()) + "   Esc back")
         self.choices = choices
 
     def on_key(self, event: object) -> None:
@@ -68,7 +68,7 @@ class Line(Dialog):
     """One line of text."""
 
     def __init__(self, title: str, text: str = "") -> None:
-        super().__init__(title, "Enter keep   Esc leave this")
+        super().__init__(title, "Enter keep   Esc back")
         self.text = text
 
     def inside(self) -> ComposeResult:
@@ -87,7 +87,7 @@ class Edit(Dialog):
     BINDINGS = [Binding("ctrl+s", "keep", "Keep", show=False, priority=True)]
 
     def __init__(self, title: str, text: str = "") -> None:
-        super().__init__(title, "Ctrl+S keep   Esc leave this")
+        super().__init__(title, "Ctrl+S keep   Esc back")
         self.text = text
 
     def inside(self) -> ComposeResult:
@@ -110,7 +110,7 @@ class Pick(Dialog):
     BINDINGS = [Binding("up", "move(-1)", show=False, priority=True), Binding("down", "move(1)", show=False, priority=True)]
 
     def __init__(self, title: str, entries: Sequence[tuple[str, str]], first: str = "") -> None:
-        super().__init__(title, "type to find   ↑ ↓ choose   Enter take   Esc leave this")
+        super().__init__(title, "type to find   ↑ ↓ choose   Enter take   Esc back")
         self.entries, self.first = list(entries), first
 
     def inside(self) -> ComposeResult:

@@ -92,7 +92,7 @@ def _lines(row: dict[str, Any], words: str) -> Content:
     said, question = Content(harmless(row["snippet"]).replace("\n", " ")), harmless(row["question"]).replace("\n", " ")
     for word in words.split():
         said = said.highlight_regex(f"(?i){_literal(word)}", style="bold $accent")
-    head = (f"{row['created'][:10]}  {row['domain']}  ", "$text-muted")
+    head = (f"{row['created'][:10]}  {row['domain']}  ", "$foreground 60%")
     return Content.assemble(head, (question[:100], "bold"), "\n  ", said)
 
 

@@ -114,5 +114,6 @@ class SessionsScreen(Screen[None]):
 def _line(row: Kept) -> Content:
     day = row.updated[:16].replace("T", " ")
     title = harmless(row.title)[:90] or "no name"
-    served = f"{', '.join(row.domains)} · {row.turns}"
-    return Content.assemble((f"{day}  ", "$text-muted"), f"{title}  ", (served, "$text-muted"))
+    turns = f"{row.turns} turn{'s' if row.turns > 1 else ''}"
+    domains = f"  {', '.join(row.domains)}"
+    return Content.assemble((f"{day}  {turns:<10}", "$foreground 60%"), title, (domains, "$foreground 60%"))

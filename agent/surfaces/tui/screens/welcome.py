@@ -8,11 +8,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from agent.surfaces.tui import actions
+from agent.surfaces.tui.widgets.keyrow import KeyRow
 
 STEPS = (
     ("Chat", "prompt.send", "Ask. {chat.domain} settles a domain, {chat.why} tells why the answer."),
     ("Feedback", "answer.up", "{chat.previous} moves to an answer; {answer.up} is good, {answer.down} is bad."),
-    ("Correct", "answer.correct", "Write the better answer. {answer.intent} says what was meant, {answer.undo} undoes."),
+    ("Correct", "answer.correct", "Write the better answer; {answer.intent} its intent, {answer.undo} to undo."),
     ("Review", "app.review", "Decide what of it may be trained on."),
     ("Retrain", "app.models", "Train a new version and watch; the chat goes on."),
     ("Promote", "app.models", "Take the new version if its test speaks for it."),
@@ -33,14 +34,11 @@ class WelcomeScreen(ModalScreen[None]):
         with Vertical(classes="box welcome"):
             yield Static("Welcome to Retune", classes="title", markup=False)
             with VerticalScroll(can_focus=False):
-                yield Static("You talk to agents whose models learn from what you tell them, on this machine.", markup=False)
-                yield Static(Content("\n").join(self._steps()), classes="lines")
-                yield Static(Content(self._keyed(LAST)))
+                yield Static("You talk to agents that learn from what you tell them, on this machine.\n", markup=False)
+                for title, id, text in STEPS:
+                    yield KeyRow(f"{title:<10}{self._key(id)}", Content(self._keyed(text)))
+                yield Static(Content(self._keyed(LAST)), classes="last")
             yield Static("Enter begin", classes="keys", markup=False)
-
-    def _steps(self) -> list[Content]:
-        return [Content.assemble((f"{title:<10}", "bold"), (f"{self._key(id):<7}", "bold $accent"), self._keyed(text))
-                for title, id, text in STEPS]
 
     def _keyed(self, text: str) -> str:
         for action in actions.ACTIONS:
