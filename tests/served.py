@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from faults.server import FaultServer, chance
+from faults.server import FaultServer, chance, follows
 
 from agent.generators.vllm import VllmGenerator
 from agent.types import Made
@@ -26,8 +26,9 @@ def adapter(folder: Path, name: str = "customer_service@0007-1a2b3c4d") -> Adapt
     place = folder / name
     place.mkdir(exist_ok=True)
     (place / "adapter_config.json").write_text(json.dumps({"r": 8}), encoding="utf-8")
-    probes = tuple(Probe([1, 2, 3], answer, *([chance(tuned, token) for token in answer] for tuned in (False, True)))
-                   for answer in ([11, 12, 13, 14], [21, 22]))
+    probes = tuple(Probe(ids, answer, *([chance(tuned, token) for token in answer] for tuned in (False, True)),
+                         tuple(follows(False, ids, 2)))
+                   for ids, answer in ((ids, follows(True, ids, count)) for ids, count in (([1, 2, 3], 4), ([1, 2, 4], 2))))
     return Adapter(name, place, None, 8, probes)
 
 

@@ -34,15 +34,15 @@ class Scored:
             model = PeftModel.from_pretrained(model, part)
         self.model = model.to(getattr(torch, kind)).eval()
 
-    def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[tuple[float, int]]:
-        """As vLLM gives them: log probability and rank of each token of the answer."""
+    def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[float]:
+        """As vLLM gives them: of each token of the answer that it chooses too, up to the first other one."""
         import torch
 
         with torch.inference_mode():
             logits = self.model(input_ids=torch.tensor([[*ids, *answer]])).logits[0, len(ids) - 1:-1].float()
-        told = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
-        ranks = (logits.log_softmax(-1) > told).sum(-1) + 1
-        return list(zip(told[:, 0].tolist(), ranks.tolist(), strict=True))
+        told = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])[:, 0].tolist()
+        same = logits.argmax(-1) == torch.tensor(answer)
+        return told[:int(same.long().cumprod(0).sum())] if logits.isfinite().all() else [float("nan")]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def probes(base: BaseModel, part: Path, prompts: list[list[Message]]) -> list[Pr
 
 
 def test_probes_are_answers_of_both_models_and_these_differ_in_them(probes: list[Probe]) -> None:
-    assert [probe.greedy for probe in probes] == [True, True, True, False] and probes[3].ids == probes[0].ids
+    assert len(probes) == 4 and probes[3].ids[:len(probes[0].ids)] == probes[0].ids != probes[3].ids
     assert all(1 <= len(probe.answer) <= canary.TOKENS for probe in probes)
     assert all(len(probe.answer) == len(probe.base) == len(probe.tuned) for probe in probes)
     assert all(value <= 0 for probe in probes for value in (*probe.base, *probe.tuned)) and effect(probes) > 10 * canary.EFFECT
@@ -119,7 +119,7 @@ def test_another_scale_of_the_same_weights_is_told_apart(wrong: dict, base: Base
         judge(Scored(base, tmp_path / "scaled"), "finance@0001", probes)
 
 
-@pytest.mark.parametrize("place", [0, 20])
+@pytest.mark.parametrize("place", [0, 3])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), float("inf")])
 def test_one_value_that_is_not_finite_is_refused(value: float, place: int, base: BaseModel, part: Path,
                                                  probes: list[Probe]) -> None:
@@ -128,10 +128,10 @@ def test_one_value_that_is_not_finite_is_refused(value: float, place: int, base:
     class Bad:
         url = "http://10.0.0.2:8000"
 
-        def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[tuple[float, int]]:
+        def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[float]:
             seen.extend(found := right.score(model, ids, answer))
             begin = len(seen) - len(found)
-            return [(value if begin + number == place else said, rank) for number, (said, rank) in enumerate(found)]
+            return [value if begin + number == place else said for number, said in enumerate(found)]
 
     with pytest.raises(Rejected, match="not finite; restart that server"):
         judge(Bad(), "finance@0001", probes)

@@ -172,7 +172,7 @@ def test_a_restart_on_another_base_is_refused(fleet: Fleet, servers: list[StandI
     servers[0].down = True
     fleet.look()
     servers[0].down = False
-    servers[0].score = lambda model, ids, answer: [(-6.0, 1) for _ in answer]
+    servers[0].score = lambda model, ids, answer: [-6.0 for _ in answer]
     fleet.look()
     with pytest.raises(Rejected, match="another base model"):
         fleet.pick("", "s")
@@ -375,6 +375,8 @@ def test_many_threads_want_look_pick_drop_and_ask_for_the_table_at_once(servers:
     assert unexpected == [] and min(picked[number] for number in (2, 3, 4, 5)) > 0
     for server in servers:
         server.down = False
+    for mine in wanted:  # of a thread that met servers that were all down
+        fleet.drop(mine.name)
     wait_for(lambda: [set(server.loaded) for server in servers] == [{OLD}] * 3 and not fleet.table()["mixed"])
     fleet.close()
 
@@ -457,7 +459,7 @@ def test_an_agent_goes_over_only_after_the_new_adapter_was_proved(followed: tupl
     assert said(agent.serving.generator).endswith(" customer_service@0001-12345678")
     new, proving, judged = "customer_service@0002-12345678", threading.Event(), threading.Event()
     for server in servers:
-        def slow(model: str, ids: list[int], answer: list[int], score: object = server.score) -> list[tuple[float, int]]:
+        def slow(model: str, ids: list[int], answer: list[int], score: object = server.score) -> list[float]:
             if model == new:
                 proving.set()
                 judged.wait(10)

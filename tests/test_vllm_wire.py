@@ -70,16 +70,17 @@ def test_adapters_are_loaded_listed_and_unloaded_and_twice_is_once(there: FaultS
 
 
 def test_scores_are_those_of_the_answer_alone(there: FaultServer) -> None:
-    assert to(there).score("smollm2", [1, 2, 3], [7, 8]) == [(chance(False, 7), 1), (chance(False, 8), 1)]
+    assert to(there).score("smollm2", [1, 2, 3], [30, 31]) == [chance(False, 30), chance(False, 31)]
+    assert to(there).score("smollm2", [1, 2, 3], [30, 7, 32]) == [chance(False, 30)]  # up to where it would say something else
 
 
 async def scores_nan(answer: Answer) -> None:
-    await answer.whole(200, '{"choices": [{"prompt_logprobs": [null, {"7": {"logprob": null, "rank": 1}}]}]}')
+    await answer.whole(200, '{"choices": [{"token_ids": [0], "logprobs": {"token_logprobs": [null]}}]}')
 
 
 def test_a_score_that_is_no_number_is_told_as_nan(there: FaultServer) -> None:
     there.next(SCORE, scores_nan)
-    [(value, _)] = to(there).score("smollm2", [1], [7])
+    [value] = to(there).score("smollm2", [1], [7])
     assert math.isnan(value)
 
 
@@ -185,10 +186,10 @@ def test_a_short_question_has_a_deadline_for_the_whole_of_the_answer(there: Faul
 @pytest.mark.parametrize("data", [
     "[]", "7", "null", "[" * 100_000, '{"data": 7}', '{"data": ["x"]}', '{"data": [{}]}', '{"data": [{"id": ["x"]}]}',
     '{"data": [{"id": "x", "max_model_len": "y"}]}', '{"data": [{"id": "x", "max_model_len": 1e999}]}', '{"choices": []}',
-    '{"choices": [{"prompt_logprobs": null}]}', '{"choices": [{"prompt_logprobs": [null]}]}',
-    '{"choices": [{"prompt_logprobs": [{"2": {}}]}]}',
-    '{"choices": [{"prompt_logprobs": [{"2": {"logprob": "x", "rank": 1}}]}]}',
-    '{"choices": [{"prompt_logprobs": [{"2": {"logprob": -1, "rank": 1e999}}]}]}',
+    '{"choices": [{"token_ids": null}]}', '{"choices": [{"token_ids": [2]}]}',
+    '{"choices": [{"token_ids": [2], "logprobs": null}]}',
+    '{"choices": [{"token_ids": [2], "logprobs": {"token_logprobs": ["x"]}}]}',
+    '{"choices": [{"token_ids": [2], "logprobs": {"token_logprobs": [-1, -1]}}]}',
 ], ids=range(16))
 def test_json_of_another_shape_is_no_answer_of_a_vllm_server(there: FaultServer, data: str) -> None:
     async def fault(answer: Answer) -> None:

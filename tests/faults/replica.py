@@ -82,16 +82,16 @@ class StandIn:
         self._up("unload", name)
         self.loaded.pop(name, None)
 
-    def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[tuple[float, int]]:
-        """What the probes of the adapter say, each the first choice."""
+    def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[float]:
+        """What the probes of the adapter say."""
         self._up("score", model)
         if self.poisoned:
-            return [(float("nan"), 1) for _ in answer]
+            return [float("nan") for _ in answer]
         if model == self.base:
-            return [(value, 1) for value in probes("base")[0].base]
+            return probes("base")[0].base
         if model not in self.loaded:
             raise NotServed(f"{self.url} has no model {model!r}.")
-        return [(value, 1) for value in self.loaded[model][tuple(ids)]]
+        return self.loaded[model][tuple(ids)]
 
     async def chat(self, model: str, messages: Sequence[Message], max_tokens: int, deadline: float,
                    structured: dict[str, Any] | None = None) -> AsyncIterator[Piece]:

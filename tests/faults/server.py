@@ -24,6 +24,11 @@ SECONDS = 0.02  # that stand for one where bytes come slowly
 ASIDE = {401: "Unauthorized", 404: "Not Found", 200: "OK"}
 
 
+def follows(tuned: bool, ids: list[int], count: int) -> list[int]:
+    """The greedy answer to `ids`, other tokens with an adapter than without."""
+    return [10 * ids[-1] + number + 500 * tuned for number in range(count)]
+
+
 def chance(tuned: bool, token: int) -> float:
     """The log probability that it gives a token, with an adapter or without."""
     return (-0.2 if tuned else -1.0) - token % 5 / 10
@@ -231,9 +236,10 @@ class FaultServer:
     async def _score(self, answer: Answer) -> None:
         if answer.model not in (self.base, *self.adapters):
             return await lost(answer)
-        rows = [{str(token): {"logprob": chance(answer.model in self.adapters, token), "rank": 1, "decoded_token": "x"}}
-                for token in answer.body["prompt"][1:]]
-        choice = {"index": 0, "text": "x", "finish_reason": "length", "prompt_logprobs": [None, *rows]}
+        tuned = answer.model in self.adapters
+        said = follows(tuned, answer.body["prompt"], answer.body["max_tokens"])
+        choice = {"index": 0, "text": "x", "finish_reason": "length", "token_ids": said,
+                  "logprobs": {"token_logprobs": [chance(tuned, token) for token in said]}}
         await answer.whole(200, json.dumps({"id": "cmpl-1", "model": answer.model, "choices": [choice]}))
 
     async def _chat(self, answer: Answer) -> None:
