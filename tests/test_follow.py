@@ -19,6 +19,7 @@ from agent import paths
 from agent.agent import Agent
 from agent.bundle import MANIFEST
 from agent.domain import Domain, find
+from agent.errors import Rejected, TooSlow, Unreachable
 from agent.follow import Follower, memory_for
 from agent.generators.scripted import ScriptedGenerator
 from agent.registry import Registry
@@ -128,6 +129,31 @@ def test_a_bundle_that_is_damaged_is_not_served_and_that_is_said_once(agent: Age
     registry.set_challenger(3, "next", "anna")  # the aliases change: it is tried again
     agent.follower.look()
     assert answering(agent) == "customer_service@0002"
+
+
+def test_where_servers_were_away_it_is_tried_again_and_said_once(agent: Agent, registry: Registry,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that is refused is not: it would be refused again."""
+    monkeypatch.setattr("agent.follow.AGAIN_S", 0.0)
+    real, away = agent.follower.load, [Unreachable("No server answers."), TooSlow("Not in time."), Unreachable("No server answers.")]
+
+    def load(version: str) -> Serving:
+        if away:
+            raise away.pop()
+        return real(version)
+
+    agent.follower.load = load
+    registry.promote(2, 1, "better", "anna")
+    for _ in range(3):
+        agent.follower.look()
+    assert answering(agent) == "customer_service@0001" and [("No server" in said) for said in agent.notices] == [True, False, True]
+    agent.follower.look()
+    assert answering(agent) == "customer_service@0002"
+    away.append(Rejected("Another base."))
+    registry.promote(3, 2, "better", "anna")
+    for _ in range(3):
+        agent.follower.look()
+    assert answering(agent) == "customer_service@0002" and not away
 
 
 def test_a_bundle_that_changes_while_it_is_loaded_is_not_served(agent: Agent, registry: Registry) -> None:

@@ -52,18 +52,20 @@ def status(as_json: Json = False, home: Home = None) -> None:
     """What runs, how it is, and what it serves."""
     from agent.settings import Settings
     from agent.vllm import running
+    from agent.vllm.fleet import servers
+    from agent.vllm.spread import spread
 
     settings = Settings.load(home=home)
     if settings.vllm:
-        from agent.vllm.fleet import servers
-
-        rows = [_foreign(server) for server in servers(settings)]
-        show({"servers": rows}, as_json, lambda: print("\n".join(map(_line, rows))))
+        rows, bundles = [_foreign(server) for server in servers(settings)], spread(settings, servers(settings))
+        show({"servers": rows} | bundles, as_json, lambda: print("\n".join([*map(_line, rows), *_where(bundles)])))
         return
     found = running.now(settings.home)
     table = _table(found) if found else {"url": None, "healthy": False, "pid": None, "uptime_s": 0, "base": None, "flags": {},
                                          "starting": False, "restarts": 0, "models": [], "problem": None}
-    show(table, as_json, lambda: print(_line(table) if found else "No vLLM server runs here; start one with `retune vllm up`."))
+    bundles = spread(settings, servers(settings) if found else [])
+    show(table | bundles, as_json, lambda: print("\n".join([_line(table), *_where(bundles)]) if found
+                                                 else "No vLLM server runs here; start one with `retune vllm up`."))
 
 
 @app.command()
@@ -134,6 +136,12 @@ def _models(server: Any) -> dict[str, Any]:
         return {"models": [model.name for model in server.models()], "problem": None}
     except EngineError as error:
         return {"models": [], "problem": str(error)}
+
+
+def _where(bundles: dict[str, Any]) -> list[str]:
+    """Bundles with the servers that have them; one that no agent has asked for yet is on none."""
+    lines = [f"  {row['bundle']} ({row['alias']}): on {len(row['on'])} of {row['of']}" for row in bundles["bundles"]]
+    return [*lines, "  Servers differ: a promotion or a restart is on its way."] if bundles["mixed"] else lines
 
 
 def _line(row: dict[str, Any]) -> str:

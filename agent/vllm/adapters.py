@@ -60,7 +60,7 @@ def export(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) 
     root = paths.vllm(settings.home) / "adapters"
     root.mkdir(parents=True, exist_ok=True)
     part = bundle.part("generator")
-    name = f"{bundle.name}-{part_hash(bundle)[:8]}" if part else f"base-{base.fingerprint[:8]}-{domain.name}"
+    name = adapter_name(bundle) if part else f"base-{base.fingerprint[:8]}-{domain.name}"
     prompts = [prompt.render(domain, [prompt.fact(told.title, told.heading, told.text)], (), f"{told.heading}?")
                for told in domain.passages[:1]]
     prompts += [prompt.render(domain, [], (), question) for question in (domain.examples or (domain.title,))[:1]]
@@ -89,6 +89,11 @@ def _expected(part: Path | None, base: BaseModel, prompts: list[list[Message]], 
 def _probes(file: Path) -> tuple[Probe, ...]:
     rows = json.loads(file.read_text(encoding="utf-8"))
     return tuple(Probe(**row | {"plain": tuple(row["plain"])}) for row in rows)
+
+
+def adapter_name(bundle: Bundle) -> str:
+    """`finance@0007-1a2b3c4d`: what servers call the bundle's adapter."""
+    return f"{bundle.name}-{part_hash(bundle)[:8]}"
 
 
 def part_hash(bundle: Bundle) -> str:
