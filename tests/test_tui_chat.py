@@ -20,7 +20,7 @@ def test_a_message_is_answered_and_says_what_served_it(home):
             message = await say(pilot, "How long may I keep it?")
             assert message.reply.startswith("You have 30 days to return an item.") and message.row["state"] == "answered"
             shown = text_of(app)
-            assert "How long may I keep it?" in shown and "customer_service@0001" in shown and "return policy 93%" in shown
+            assert "How long may I keep it?" in shown and "customer_service@0001" in shown and "return policy 93% · answered" in shown
             assert "s to the first word" in shown and "tokens" in shown
             assert app.store.turn(message.turn_id)["reply"] == message.reply.strip()
 
@@ -207,22 +207,21 @@ def test_a_thousand_messages_are_a_few_widgets_and_all_are_reached(home):
             await app.chat.conversation.show(rows)
             await pilot.pause()
             assert len(app.chat.messages) == SHOWN and app.chat.messages[-1].question == "Question 999?"
+            conversation, message = app.chat.conversation, None
             for _ in range(30):
-                await app.chat.action_previous()
-                await pilot.pause()
-            assert app.chat.focused_answer.question == "Question 970?" and len(app.chat.messages) <= SHOWN + 2 * MORE
-            found = await app.chat.conversation.show(rows, 10)
-            assert found.question == "Question 10?"
-            found.focus()
-            await pilot.pause()
-            for _ in range(10):
-                await app.chat.action_previous()
-                await pilot.pause()
-            assert app.chat.focused_answer.question == "Question 0?"
+                message = await conversation.beside(message, -1)
+            assert message.question == "Question 970?" and len(app.chat.messages) <= SHOWN + 2 * MORE
+            message = await conversation.show(rows, 10)
+            assert message.question == "Question 10?"
+            for _ in range(12):
+                message = await conversation.beside(message, -1)
+            assert message.question == "Question 0?"
             for _ in range(30):
-                await app.chat.action_next()
-                await pilot.pause()
-            assert app.chat.focused_answer.question == "Question 30?"
+                message = await conversation.beside(message, 1)
+            assert message.question == "Question 30?" and len(app.chat.messages) <= SHOWN + 2 * MORE
+            message.focus()
+            await pilot.press("ctrl+up")
+            await until(pilot, lambda: app.chat.focused_answer and app.chat.focused_answer.question == "Question 29?")
             message = await say(pilot, "One more?")
             assert app.chat.messages[-1] is message and app.chat.messages[-2].question == "Question 999?"
 
