@@ -55,11 +55,12 @@ def take(at: sa.Connection, turn_id: str, by: str) -> dict[str, Any]:
     return held
 
 
-def release(at: sa.Connection, turn_id: str) -> None:
+def release(at: sa.Connection, turn_id: str, by: str | None = None) -> None:
     """`Store.release`."""
     if _held(at, turn_id) is None:
         raise DataError(teaching.not_handed_off(turn_id))
     taken = (handoffs.c.turn == turn_id) & (handoffs.c.status == "taken")
+    taken = taken if by is None else taken & (handoffs.c.by == by)
     at.execute(handoffs.update().where(taken).values(status="waiting", by=""))
 
 

@@ -164,10 +164,10 @@ class Store(Database):
         with self.writing() as at:
             return desk.take(at, turn_id, by)
 
-    def release(self, turn_id: str) -> None:
-        """Let a hand-off that was taken wait again; DataError if there is none."""
+    def release(self, turn_id: str, by: str | None = None) -> None:
+        """Let a hand-off that was taken wait again, with `by` only if that person has it; DataError if there is none."""
         with self.writing() as at:
-            desk.release(at, turn_id)
+            desk.release(at, turn_id, by)
 
     def feedback(self, turn_id: str, author: str, kind: str, value: str | None = None) -> None:
         """Set what this author says about the turn; a rival (`agent.teaching.RIVALS`) is taken back.

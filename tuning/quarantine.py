@@ -205,6 +205,12 @@ def block(store: Store, name: str) -> None:
     _set(store, name, "blocked")
 
 
+def unjudge(store: Store, name: str) -> None:
+    """Take back that this author was trusted or blocked: he stands where his rows put him."""
+    with store.writing() as at:
+        at.execute(people.delete().where(people.c.name == name))
+
+
 def _set(store: Store, name: str, status: str) -> None:
     if not name:
         raise DataError("People without a name cannot be trusted or blocked; decide about their rows one by one.")

@@ -82,6 +82,13 @@ def decide(store: Store, domain: Domain, waiting: Waiting | Row, decision: str, 
             intent=intent if decision == "relabel" else None, answer=answer if decision == "edit" else None))
 
 
+def take_back(store: Store, row: str, reviewer: str) -> bool:
+    """Undo what this reviewer decided about the row with that id, which then waits again; False where there is nothing."""
+    mine = (reviews.c.row == row) & (reviews.c.reviewer == reviewer)
+    with store.writing() as at:
+        return at.execute(reviews.delete().where(mine)).rowcount > 0
+
+
 def _misfit(row: Row, domain: Domain, decision: str, intent: str | None, answer: str | None) -> str:
     """Why the decision cannot be taken, with what can be done, or an empty string."""
     if decision not in DECISIONS:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agent.store import Store
 
 ROOMS = {  # a screen a line: mode -> module and class below agent.surfaces.tui.screens; its key is the action `app.MODE`
+    "review": "review:ReviewScreen",
+    "desk": "desk:DeskScreen",
 }
 
 
