@@ -180,6 +180,16 @@ def test_nothing_of_a_conversation_can_speak_to_the_terminal(home, store):
     asyncio.run(talk())
 
 
+def test_a_conversation_is_answered_also_where_its_agent_is_not_loaded(store):
+    turn = handed(store, "One?")
+    desk = HandoffDesk(store, "anna")
+    handoff, = desk.waiting()
+    desk.take(turn)
+    desk.answer(handoff, "Write to ann.lee@example.org.")
+    assert [each["value"] for each in store.feedback_of(turn)] == ["Write to [EMAIL_1]."]
+    assert status(store, turn) == ("answered", "anna") and not desk.held and desk.waiting() == []
+
+
 def test_a_desk_gives_back_only_what_it_holds(store):
     first, second = handed(store, "One?"), handed(store, "Two?")
     desk = HandoffDesk(store, "anna")

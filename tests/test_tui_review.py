@@ -249,6 +249,48 @@ def test_keys_stay_alive_while_rows_are_gathered(home, store, domain):
     asyncio.run(talk())
 
 
+def test_domains_are_gone_through_one_by_one_each_from_its_first_row(home, store, tmp_path):
+    places = [tmp_path / name for name in ("library", "archive")]
+    for number, place in enumerate(places):
+        loaded = library(place)
+        (place / "domain.toml").write_text((place / "domain.toml").read_text().replace('"template"', f'"{place.name}"'))
+        loaded = Domain.load(place)
+        assert loaded.name == place.name
+        for text in ("who has the key", "is there a lift", "may dogs come in")[number:]:
+            tell(store, say(store, loaded, text), "intent", "opening", "eve")
+    settings = Settings.load(home=home)
+
+    async def talk():
+        app = app_on(home, None, domains=[str(place) for place in places],
+                     load=lambda name: stub(settings, home, Typist("Yes."), domain=name))
+        async with piloted(app) as pilot:
+            screen = await looked_at(app, pilot)
+            await until(pilot, lambda: "library 3   archive 2" in text_of(app) and screen.quiet)
+            await pilot.press("down", "down", "right")
+            await until(pilot, lambda: screen.quiet and len(screen.rows.items) == 2)
+            assert screen.rows.highlighted == 0 and screen.here.domain.name == "archive"
+            first = screen.rows.shown.row
+            await pilot.press("x")
+            await until(pilot, lambda: screen.quiet and "library 3   archive 1" in text_of(app))
+            with store.reading() as at:
+                assert at.execute(sa.select(reviews.c.domain, reviews.c.row)).all() == [("archive", first.id)]
+            await pilot.press("x")
+            await until(pilot, lambda: screen.quiet and "Something waits in library" in text_of(app))
+            await pilot.press("right")
+            await until(pilot, lambda: screen.quiet and len(screen.rows.items) == 3)
+
+    asyncio.run(talk())
+
+
+def test_with_the_base_models_neighbours_are_those_that_mean_the_same(settings, store, domain):
+    tell(store, say(store, domain, "at what time does it close"), "intent", "borrowing", "eve")
+    reviewing = Reviewing(store, settings, "anna")
+    found = reviewing.gather(str(domain.folder))
+    assert found.neighbours_asked and len(found.rows) == 1
+    near = reviewing.surroundings(found.domain, found.rows[0]).neighbours
+    assert len(near) == 5 and near[0][2] == "opening" and near[0][0] > 0.4
+
+
 def test_without_base_models_the_queue_is_shown_and_says_that_no_neighbour_was_asked(home, store, domain):
     four(store, domain)
     made = Reviewing(store, Settings.load(home=home), "anna").gather(str(domain.folder))

@@ -250,8 +250,8 @@ class ReviewScreen(Screen[None]):
     def _go(self, by: int) -> None:
         if not self.deciding:
             self.at = (self.at + by) % len(self.domains)
-            here = self.here
-            self.rows.fill([*here.rows, *here.proposals] if here else [], wanted="first")
+            self.rows.highlighted = None
+            self.fill("")
             self.gather()
 
     def _settle(self, name: str) -> None:
