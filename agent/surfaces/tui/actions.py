@@ -91,6 +91,7 @@ ACTIONS = (
     Action("review.name", "n", "Other name", "Add a proposed intent under another name."),
     Action("review.read", "space", "Read on", "The rest of a long row."),
     Action("review.next", "right", "Next domain", "The rows of the next domain."),
+    Action("why.open", "enter,o", "Open", "Read the article of this passage."),
     Action("review.before", "left", "Domain before", "The rows of the domain before."),
     Action("review.back", "escape", "Chat", "Back to the conversation; what was decided is kept."),
     Action("desk.take", "enter", "Take", "Take the conversation, and answer it."),
@@ -100,9 +101,10 @@ ACTIONS = (
 )
 FOOT = {
     "prompt": ("chat.stop", "desk.back", "prompt.send", "chat.previous", "chat.why", "chat.sessions", "app.palette"),
-    "answer": ("chat.stop", "answer.up", "answer.down", "answer.correct", "answer.why", "answer.copy", "answer.again",
+    "answer": ("chat.stop", "answer.undo", "answer.up", "answer.down", "answer.correct", "answer.why", "answer.copy", "answer.again",
                "answer.edit"),
-    "sessions": ("sessions.open", "sessions.new", "sessions.rename", "sessions.archive", "sessions.archived"),
+    "why": ("why.open", "chat.prompt", "chat.why", "chat.previous", "app.palette"),
+    "sessions": ("sessions.open", "sessions.rename", "sessions.archive", "sessions.archived", "sessions.back"),
     "search": ("search.open", "search.down", "search.up", "search.back"),
     "review": ("review.accept", "review.edit", "review.relabel", "review.reject", "review.skip", "review.undo"),
     "desk": ("desk.take", "desk.release", "desk.undo", "desk.back"),

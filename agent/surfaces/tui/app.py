@@ -10,18 +10,20 @@ from textual.app import App, SystemCommand
 from textual.screen import ModalScreen, Screen
 
 from agent.errors import RetuneError
-from agent.surfaces.tui import actions, answers, themes
+from agent.surfaces.tui import actions, answers, teaching, themes
 from agent.surfaces.tui.backstage import Backstage
 from agent.surfaces.tui.screens.chat import ChatScreen
 from agent.surfaces.tui.talk import Talk
 from agent.surfaces.tui.widgets.message import Message
 from agent.surfaces.tui.widgets.prompt import Prompt
+from agent.surfaces.tui.widgets.why import DEEDS as READING
 
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.settings import Settings
     from agent.store import Store
 
+answers.DEEDS |= teaching.DEEDS | READING
 ROOMS = {  # a screen a line: mode -> module and class below agent.surfaces.tui.screens; its key is the action `app.MODE`
     "review": "review:ReviewScreen",
     "desk": "desk:DeskScreen",

@@ -1,22 +1,24 @@
 """The chat: a conversation, the prompt below it, and one line about what serves it."""
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import Static
-from textual.worker import Worker
+from textual.worker import Worker, WorkerError
 
 from agent.errors import RetuneError
-from agent.surfaces.tui import actions
+from agent.surfaces.tui import actions, confirming
 from agent.surfaces.tui.talk import Talk, resumed, row_of, siblings, turns_of
+from agent.surfaces.tui.teaching import heard
 from agent.surfaces.tui.widgets.conversation import Conversation
 from agent.surfaces.tui.widgets.keyline import KeyLine
 from agent.surfaces.tui.widgets.message import Message, Said
 from agent.surfaces.tui.widgets.prompt import Prompt
+from agent.surfaces.tui.widgets.why import NARROW, Why
 from agent.types import Delta, Done, Routed
 
 if TYPE_CHECKING:
@@ -38,12 +40,16 @@ class ChatScreen(Screen[None]):
         self.worker: Worker[None] | None = None
         self.served: dict[str, Any] = {}
         self.progress = ""
+        self.allowed: set[tuple[str, str]] = set()
+        """(session, tool): what needs no further yes, until the app is left."""
+        self.wants_why = False
 
     def compose(self) -> ComposeResult:
         """Title, conversation with room beside it, prompt, status, keys."""
         yield Static("", id="head", markup=False)
         with Horizontal(id="body"):
             yield Conversation(id="conversation")
+            yield Why(id="why")
         yield Prompt()
         yield Static("", id="status", markup=False)
         yield KeyLine(id="keys")
@@ -119,6 +125,8 @@ class ChatScreen(Screen[None]):
                         self.served = row_of(event.turn, event.reply)
                         await message.finish(self.served, event.turn)
                         turn_id = None
+                        if event.turn.state == "confirming":
+                            self.app.run_worker(confirming.confirm(message), group="confirm")
                         return
         except RetuneError as error:
             why = str(error)
@@ -128,11 +136,17 @@ class ChatScreen(Screen[None]):
                 await message.fail(why, row)
             self.renew()
 
+    async def finished(self) -> None:
+        """Return when no answer is being written any more."""
+        if self.worker:
+            with suppress(WorkerError):
+                await self.worker.wait()
+
     async def open(self, talk: Talk, rows: "Sequence[dict[str, Any]]" = (), turn_id: str | None = None) -> None:
         """Show another conversation, at its end or with the focus on one turn; a running answer is stopped first."""
         if self.worker and not self.free:
             self.worker.cancel()
-            await self.worker.wait_finished()
+            await self.finished()
         self.talk, self.served = talk, {}
         at = next((number for number, row in enumerate(rows) if row["id"] == turn_id), None)
         found = await self.conversation.show([Said(row["question"], row) for row in rows], at)
@@ -151,6 +165,22 @@ class ChatScreen(Screen[None]):
         self.query_one("#status", Static).update(self.progress or status(self.served, loaded, self.talk.wanted))
         self.refresh_bindings()
 
+        self.call_later(self.tell_why)
+
+    async def tell_why(self) -> None:
+        """The why panel, where it is wanted and has room, follows the focused answer."""
+        panel = self.query_one(Why)
+        panel.display = self.wants_why and self.size.width >= NARROW
+        if panel.display and panel not in (self.focused.ancestors_with_self if self.focused else ()):
+            await panel.show(self.answer)
+
+    async def on_descendant_focus(self) -> None:
+        """Another answer may have the focus."""
+        await self.tell_why()
+
+    async def on_resize(self, event: events.Resize) -> None:
+        """Room for the panel may come or go."""
+        await self.tell_why()
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Esc has nothing to do in an idle prompt."""
         if action == "stop":
@@ -177,7 +207,7 @@ class ChatScreen(Screen[None]):
     @work(group="open", exclusive=True)
     async def resume(self, session: str, domain: str, turn_id: str | None = None) -> None:
         """Go on with a conversation that is kept, where it stopped or at one of its turns."""
-        turns = await self.app.backstage.call(lambda: turns_of(self.app.store, session, domain))
+        turns = await self.app.backstage.call(lambda: heard(self.app.store, turns_of(self.app.store, session, domain)))
         await self.open(resumed(session, domain, self.app.domains), turns, turn_id)
 
     @work(group="open", exclusive=True)
@@ -190,6 +220,18 @@ class ChatScreen(Screen[None]):
         from agent.surfaces.tui.screens.sessions import SessionsScreen
 
         self.app.push_screen(SessionsScreen())
+    async def action_why(self) -> None:
+        """Show what the answer was made from, or hide it; on a narrow screen over the conversation."""
+        if self.size.width < NARROW:
+            from agent.surfaces.tui.screens.why import WhyScreen
+
+            self.app.push_screen(WhyScreen(self.answer))
+            return
+        self.wants_why = not self.wants_why
+        if not self.wants_why and self.focused and self.query_one(Why) in self.focused.ancestors_with_self:
+            (self.answer or self.prompt).focus()
+        await self.tell_why()
+
 
     def action_search(self) -> None:
         """Words in all conversations."""

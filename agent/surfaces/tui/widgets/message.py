@@ -1,5 +1,6 @@
 """One question with its answer: streams Markdown, can be focused, says below what served it."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from textual.timer import Timer
 from textual.widgets import Markdown, Static
 
 from agent.signs import harmless
-from agent.surfaces.tui import actions, answers
+from agent.surfaces.tui import actions, answers, marks
 
 if TYPE_CHECKING:
     from agent.types import Turn
@@ -48,6 +49,8 @@ class Message(Vertical, can_focus=True):
         self.error = said.error
         self.noted = said.noted
         self.codes_copied = 0
+        self.deeds = asyncio.Lock()
+        """What changes the turn's marks goes one after another."""
         self._pieces: list[str] = []
         self._stream: Any = None
         self._timer: Timer | None = None
@@ -110,9 +113,14 @@ class Message(Vertical, can_focus=True):
     def note(self, text: str) -> None:
         """One line below the answer, such as what was taught; empty takes it away."""
         self.noted = text
-        line = self.query_one(".note", Static)
-        line.update(harmless(text))
-        line.set_class(bool(text), "told")
+        self.mark()
+
+    def mark(self) -> None:
+        """Show what was noted and what was taught, as the row has it now."""
+        for line in self.query(".note").results(Static):
+            text = "\n".join(filter(None, (harmless(self.noted), marks.told(self.row, getattr(self.app, "author", "")))))
+            line.update(text)
+            line.set_class(bool(text), "told")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What nobody does yet, or cannot be done to this answer, has no key."""
