@@ -1,6 +1,7 @@
 """A server is believed when it scores fixed answers as the weights do here, and not when it lacks them, or has others."""
 
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -123,14 +124,15 @@ def test_another_scale_of_the_same_weights_is_told_apart(wrong: dict, base: Base
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), float("inf")])
 def test_one_value_that_is_not_finite_is_refused(value: float, place: int, base: BaseModel, part: Path,
                                                  probes: list[Probe]) -> None:
-    right, seen = Scored(base, part), []
+    right, seen, one_at_a_time = Scored(base, part), [], threading.Lock()
 
     class Bad:
         url = "http://10.0.0.2:8000"
 
         def score(self, model: str, ids: Sequence[int], answer: Sequence[int]) -> list[float]:
-            seen.extend(found := right.score(model, ids, answer))
-            begin = len(seen) - len(found)
+            with one_at_a_time:
+                seen.extend(found := right.score(model, ids, answer))
+                begin = len(seen) - len(found)
             return [value if begin + number == place else said for number, said in enumerate(found)]
 
     with pytest.raises(Rejected, match="not finite; restart that server"):

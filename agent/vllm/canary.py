@@ -8,6 +8,7 @@ numbers. Knows tokens, not domains.
 
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -103,7 +104,8 @@ def judge(server: Server, name: str, probes: Sequence[Probe]) -> dict[str, float
 
     Raises Rejected if they are not those of this adapter on this base, or not finite, EngineError if it cannot be asked.
     """
-    told = [server.score(name, probe.ids, probe.answer) for probe in probes]
+    with ThreadPoolExecutor(len(probes), thread_name_prefix="canary") as pool:  # one batch there takes as long as one alone
+        told = list(pool.map(lambda probe: server.score(name, probe.ids, probe.answer), probes))
     if not all(math.isfinite(value) for row in told for value in row):
         raise Rejected(f"{server.url} answers with {name} by values that are not finite; restart that server, and choose "
                        "another version if it does so again.")

@@ -23,8 +23,8 @@ from agent.vllm.proofs import Proofs
 from agent.vllm.replica import Replica
 from agent.vllm.wire import Limits, Server
 
-EVERY_S = 2.0
-AGAIN = 30  # looks from one new proof of what was proved to the next
+EVERY_S = 5.0
+AGAIN = 12  # looks from one new proof of what was proved to the next
 
 
 def servers(settings: Settings) -> list[Server]:
