@@ -205,12 +205,14 @@ def test_the_screens_look_as_they_did(home, size, theme):
     async def talk():
         app = app_on(home, Typist(*LONG), theme=theme)
         async with piloted(app, SIZES[size], greeted=False) as pilot:
+            await until(pilot, lambda: "ready:" in text_of(app))
             same_as_snapshot(app, f"welcome-{size}-{theme}")
             await pilot.press("enter")
             await until(pilot, lambda: app.screen is app.chat)
             for question in ("How long may I keep it?", "And then?", "And by size?"):
                 await say(pilot, question)
             await pilot.press("ctrl+up")
+            await until(pilot, lambda: app.chat.focused_answer)
             same_as_snapshot(app, f"chat-{size}-{theme}")
             await pilot.press("f1")
             await until(pilot, lambda: "Esc close" in text_of(app))

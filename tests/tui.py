@@ -111,6 +111,8 @@ async def piloted(app: RetuneApp, size: tuple[int, int] = (100, 30), loaded: boo
                   greeted: bool = True) -> AsyncIterator[Pilot[None]]:
     """Run the app until the block ends; with its agents loaded, and past its first screen, unless told otherwise."""
     async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: app.chat.is_mounted)
+        app.chat.prompt.cursor_blink = False  # or two pictures of one screen differ
         await until(pilot, lambda: app.greeted)
         if greeted and not isinstance(app.screen, ChatScreen):
             await pilot.press("escape")
@@ -149,7 +151,7 @@ def text_of(app: Any) -> str:
 def svg_of(app: Any) -> str:
     """The screen as SVG, without what differs between two runs of the same screen."""
     for field in app.screen.query("TextArea, Input"):
-        field._pause_blink(visible=True)
+        field._pause_blink(visible=field.has_focus)
     drawn = app.export_screenshot(title="Retune", simplify=True)
     for differs, always in _DIFFERS.items():
         drawn = re.sub(differs, always, drawn)
