@@ -126,6 +126,18 @@ def test_a_domain_whose_intents_changed_since_the_champion_is_retrained_with_tho
     assert registry.aliases() == {"champion": 2} and told["bundle"] == registry.versions()[-1].name
 
 
+def test_with_steps_every_line_is_a_step_and_the_last_is_the_outcome(
+        domain: Domain, settings: Settings, store: Store, quick: Path) -> None:
+    teach(store, domain, dict.fromkeys(PRINTING[2:], "printing"))
+    done = CliRunner().invoke(app, ["retrain", str(domain.folder), "--recipe", str(quick), "--steps"], catch_exceptions=False)
+    *steps, end = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 1 and set(end) == {"s", "status", "bundle", "words"} and end["status"] == "abstained"
+    trained = [step for step in steps if "stage" in step]
+    assert trained and {step["total"] for step in trained} == {trained[-1]["done"]} and trained[-1]["held_out"] is not None
+    assert any("rows for the router" in step.get("note", "") for step in steps)
+    assert [step["s"] for step in [*steps, end]] == sorted(step["s"] for step in [*steps, end])
+
+
 def test_rows_of_one_intent_alone_are_refused_with_the_next_step(
         tmp_path: Path, settings: Settings, store: Store, built: Path) -> None:
     shop = tmp_path / "desk"

@@ -1,6 +1,7 @@
 """Commands over a domain's bundles: `versions`, `promote`, `rollback`, `canary`, `audit`. No rules of the registry's own."""
 
 import getpass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ from agent.surfaces.options import DomainArgument, Home, Json, show
 
 if TYPE_CHECKING:
     from agent.bundle import Bundle
-    from agent.registry import Registry
+    from agent.registry import Canary, Registry
     from agent.settings import Settings
 
 app = typer.Typer()
@@ -22,13 +23,11 @@ Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
 def versions(domain: DomainArgument, as_json: Json = False, home: Home = None) -> None:
     """List a domain's bundles, their aliases and what their comparison with the champion said."""
     registry, _ = _registry(domain, home)
-    canary, rows = registry.canary(), []
+    aliases, canary, rows = registry.aliases(), registry.canary(), []
     for each in registry.versions():
-        alias = [name for name, number in registry.aliases().items() if number == each.version]
-        if canary and canary.version == each.version:
-            alias.append("shadow" if canary.shadow else f"canary {canary.share:.0%}")
+        alias = labels(each.version, aliases, canary)
         told = {name: each.manifest.get(name) for name in ("made", "parent", "recipe", "train_s")}
-        rows.append({"bundle": each.name, "alias": ", ".join(alias) or None, **told, "verdict": _decision(each),
+        rows.append({"bundle": each.name, "alias": ", ".join(alias) or None, **told, "verdict": decision(each),
                      "hash": each.hash, "path": str(each.path)})
     show(rows, as_json, lambda: print("\n".join(
         f"{row['bundle']}  {row['alias'] or '-':<10} made {row['made']}  recipe {row['recipe']}  "
@@ -45,11 +44,11 @@ def promote(domain: DomainArgument, version: VersionArgument, reason: Reason = "
 
     registry, settings = _registry(domain, home)
     bundle, before = registry.get(version), registry.aliases().get("champion")
-    if bundle.version > 1 and _decision(bundle) != "promote" and not force:  # the starter came with the domain
-        said = f"says {_decision(bundle)}" if _decision(bundle) else "is missing: it was never compared with the champion"
+    if bundle.version > 1 and decision(bundle) != "promote" and not force:  # the starter came with the domain
+        said = f"says {decision(bundle)}" if decision(bundle) else "is missing: it was never compared with the champion"
         raise BundleError(f"The verdict on {bundle.name} {said}; look at `retune evaluate {domain} --version "
                           f"{bundle.version}`, or promote it all the same with --force and a --reason.")
-    _check_fits(registry, settings, bundle)
+    check_fits(registry, settings, bundle)
     registry.promote(bundle.version, before, f"{reason} (forced)" if force else reason, getpass.getuser())
     table = {"champion": bundle.name, "previous": registry.aliases().get("previous"), "reason": reason}
     show(table, as_json, lambda: print(f"{bundle.name} is the champion; `retune rollback {domain}` takes it back."))
@@ -61,7 +60,7 @@ def rollback(domain: DomainArgument, reason: Reason = "asked for by `retune roll
     """Make the champion before the champion again; running agents go over to it."""
     registry, settings = _registry(domain, home)
     left = registry.get("champion").name
-    bundle = registry.rollback(reason, getpass.getuser(), lambda old: _check_fits(registry, settings, old))
+    bundle = registry.rollback(reason, getpass.getuser(), lambda old: check_fits(registry, settings, old))
     show({"champion": bundle.name, "left": left, "reason": reason}, as_json,
          lambda: print(f"{bundle.name} is the champion again, after {left}."))
 
@@ -78,7 +77,7 @@ def canary(domain: DomainArgument, version: Annotated[str | None, typer.Argument
         registry.set_canary(None, 0, reason, getpass.getuser())
     elif version is not None:
         bundle = registry.get(version)
-        _check_fits(registry, settings, bundle)
+        check_fits(registry, settings, bundle)
         registry.set_canary(bundle.version, share, reason, getpass.getuser(), shadow)
     now = registry.canary()
     table = {"canary": now and now.table()}
@@ -112,13 +111,21 @@ def _registry(domain: str, home: Path | None) -> "tuple[Registry, Settings]":
     return Registry(Domain.load(domain), settings.home), settings
 
 
-def _decision(bundle: "Bundle") -> str | None:
+def labels(version: int, aliases: Mapping[str, int], canary: "Canary | None") -> list[str]:
+    """What a version is just now, such as champion, or canary with its share."""
+    alias = [name for name, number in aliases.items() if number == version]
+    if canary and canary.version == version:
+        alias.append("shadow" if canary.shadow else f"canary {canary.share:.0%}")
+    return alias
+
+
+def decision(bundle: "Bundle") -> str | None:
     """promote, refuse or abstain; None for a bundle that was never compared."""
     verdict = bundle.manifest.get("verdict")
     return verdict.get("decision") if isinstance(verdict, dict) else None
 
 
-def _check_fits(registry: "Registry", settings: "Settings", bundle: "Bundle") -> None:
+def check_fits(registry: "Registry", settings: "Settings", bundle: "Bundle") -> None:
     """Raise BundleError if the bases or the prompt of this machine are others; bases that are not here yet fit nothing less."""
     from agent import models
 

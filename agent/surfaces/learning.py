@@ -17,28 +17,31 @@ def retrain(domain: DomainArgument,
             recipe: Annotated[str, typer.Option(help="A shipped recipe or a .toml file.")] = "default",
             limit: Annotated[int, typer.Option(help="Held-out questions at most; 0: all.")] = 0,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows; say what was left out and why.")] = False,
+            steps: Annotated[bool, typer.Option("--steps", help="Print each step as JSON, a line each, the outcome last.")] = False,
+            nice: Annotated[int, typer.Option(min=0, max=19, help="How far to step back behind other programs.")] = 0,
             as_json: Json = False, home: Home = None) -> None:
     """Learn from logged turns and feedback; promote the new bundle if it is shown to be better. Exit 1 if it is not."""
     from agent.domain import Domain
     from agent.serving import Bases
     from agent.settings import Settings
     from agent.store import Store
-    from agent.surfaces.progress import TrainPrinter, model_bar
+    from agent.surfaces.progress import StepLines, TrainPrinter, model_bar
     from agent.surfaces.tables import print_comparison
-    from tuning import loop
+    from tuning import loop, schedule
     from tuning import recipe as recipes
 
+    schedule.step_back(nice)
     settings, loaded = Settings.load(home=home), Domain.load(domain)
     store = Store(settings.database_url)
     store.open()
     try:
-        with model_bar(as_json) as watch:
+        with model_bar(as_json or steps) as watch:
             bases = Bases.ensure(settings, watch)
         if dry_run:
             rows = loop.gather(loaded, store, bases, settings)
             show(rows.summary(), as_json, lambda: print(loop.describe(rows)))
             return
-        printer = TrainPrinter()
+        printer = StepLines() if steps else TrainPrinter()
         ended: list[Any] = []
         for step in loop.retrain(loaded, settings, recipes.load(recipe), bases, store, limit=limit):
             ended.append(step) if isinstance(step, loop.Outcome) else printer.show(step)
@@ -49,7 +52,10 @@ def retrain(domain: DomainArgument,
                 print_comparison(end.table)
             print(f"{end.status}: {end.words}" + (f" ({end.bundle})" if end.bundle else ""))
 
-        show({"status": end.status, "bundle": end.bundle, "words": end.words, **end.table}, as_json, lines)
+        if steps:
+            printer.show(end)
+        else:
+            show({"status": end.status, "bundle": end.bundle, "words": end.words, **end.table}, as_json, lines)
         raise typer.Exit(0 if end.status in ("promoted", "nothing") else 1)
     finally:
         store.close()

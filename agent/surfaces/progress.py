@@ -1,13 +1,18 @@
 """Bars for long jobs: base models and training. Draws what it is told; on a pipe it prints a line now and then."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from agent.models import Step
-from tuning.steps import Note
+from tuning.steps import Note, TrainStep
+
+if TYPE_CHECKING:
+    from tuning.runs import Outcome
 
 NAMES = {"download": "Fetching", "unpack": "Verifying", "convert": "Converting (once, about half a minute)"}
 
@@ -60,3 +65,24 @@ class TrainPrinter:
             line += f"  held out {step.held_out:.4f}"
         end = "\n" if step.held_out is not None or not self._terminal else ""
         print(f"\r\033[K{line}" if self._terminal else line, end=end, file=sys.stderr, flush=True)
+
+
+class StepLines:
+    """Prints TrainSteps, Notes and the Outcome as JSON, a line each, for a program that looks on.
+
+    Each has "s", the seconds since the beginning, beside "stage", "epoch", "done", "total", "loss" and "held_out" (null but
+    at the end of an epoch), or "note", or "status", "bundle" and "words".
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def show(self, step: "TrainStep | Note | Outcome") -> None:
+        """One line, at once."""
+        if isinstance(step, Note):
+            said: dict[str, Any] = {"note": step.text}
+        elif isinstance(step, TrainStep):
+            said = asdict(step)
+        else:
+            said = {"status": step.status, "bundle": step.bundle, "words": step.words}
+        print(json.dumps({"s": round(time.monotonic() - self._started, 2), **said}, ensure_ascii=False), flush=True)

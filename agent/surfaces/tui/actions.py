@@ -64,6 +64,15 @@ ACTIONS = (
     Action("search.down", "down", "Next", "The next one that was found."),
     Action("search.up", "up", "Above", "The one that was found before it."),
     Action("search.back", "escape", "Back", "Back to the conversation."),
+    Action("models.retrain", "t", "Retrain", "Train a new bundle on what was taught; the chat goes on."),
+    Action("models.stop", "x", "Stop", "Stop the retraining; begun again, it goes on from its last saved state."),
+    Action("models.promote", "p", "Promote", "Make the marked bundle the champion."),
+    Action("models.rollback", "b", "Roll back", "Make the champion before this one the champion again."),
+    Action("models.next", "right", "Domain", "The next domain."),
+    Action("models.before", "left", "Domain before", "The domain before."),
+    Action("models.further", "pagedown,space", "Further", "Scroll down in what is known of the bundle."),
+    Action("models.above", "pageup", "Above", "Scroll up in it."),
+    Action("models.back", "escape", "Back", "Back to the conversation; a retraining goes on."),
     Action("prompt.send", "enter", "Send", "Send what is written."),
     Action("prompt.newline", "shift+enter,ctrl+j", "New line", "Begin a new line; Ctrl+J works in every terminal."),
     Action("prompt.older", "up", "History", "In an empty prompt: what was sent before."),
@@ -108,12 +117,14 @@ FOOT = {
     "search": ("search.open", "search.down", "search.up", "search.back"),
     "review": ("review.accept", "review.edit", "review.relabel", "review.reject", "review.skip", "review.undo"),
     "desk": ("desk.take", "desk.release", "desk.undo", "desk.back"),
+    "models": ("models.retrain", "models.stop", "models.promote", "models.rollback", "models.next", "models.further",
+               "models.back"),
     "chat": ("chat.stop", "chat.previous", "chat.sessions", "chat.search", "app.palette"),
 }
 """What the key line shows in each part, best first: F1, and the first five that can be done just now."""
 
 _NAMES = {"plus": "+", "minus": "-", "equals_sign": "=", "escape": "Esc", "enter": "Enter", "up": "↑", "down": "↓",
-          "space": "Space"}
+          "space": "Space", "pageup": "PgUp", "pagedown": "PgDn"}
 
 
 def of(id: str) -> Action:

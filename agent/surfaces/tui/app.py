@@ -27,6 +27,7 @@ answers.DEEDS |= teaching.DEEDS | READING
 ROOMS = {  # a screen a line: mode -> module and class below agent.surfaces.tui.screens; its key is the action `app.MODE`
     "review": "review:ReviewScreen",
     "desk": "desk:DeskScreen",
+    "models": "models:ModelsScreen",
 }
 
 
