@@ -163,7 +163,7 @@ def _version(registry: "Registry", number: int, aliases: dict[str, int], canary:
     name, named = f"{registry.domain.name}@{number:04}", tuple(labels(number, aliases, canary))
     try:
         bundle: Bundle = registry.get(str(number))
-    except BundleError as error:
+    except (BundleError, OSError) as error:
         return Version(number, name, named, damage=str(error))
     said = {key: value for key, value in bundle.manifest.items() if isinstance(value, str)}
     verdict = bundle.manifest.get("verdict")

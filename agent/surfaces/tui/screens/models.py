@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -87,7 +88,7 @@ class ModelsScreen(Screen[None]):
         """The domain's bundles anew, from disk."""
         try:
             self.shelf = await self.app.backstage.call(self.stock.read, self.table)
-        except RetuneError as error:
+        except (RetuneError, OSError) as error:
             self.shelf = None
             self.query_one(Detail).clear(str(error))
         else:
@@ -116,14 +117,15 @@ class ModelsScreen(Screen[None]):
         """Look at every retraining for as long as the app runs, and at the registry while it is on the screen."""
         before: Any = None
         while True:
-            for table in list(self.stock.trainings):
-                await self._look(table)
-            if self.is_current and self.shelf:
-                table = self.table
-                now = table, await self.app.backstage.call(self.stock.stamp, table)
-                if before and now[0] == before[0] and now != before:
-                    self.read()
-                before = now
+            with suppress(OSError):  # a file that is gone or closed to us just now may be there at the next look
+                for table in list(self.stock.trainings):
+                    await self._look(table)
+                if self.is_current and self.shelf:
+                    table = self.table
+                    now = table, await self.app.backstage.call(self.stock.stamp, table)
+                    if before and now[0] == before[0] and now != before:
+                        self.read()
+                    before = now
             await asyncio.sleep(EVERY_S)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -199,7 +201,8 @@ class ModelsScreen(Screen[None]):
                 await self.app.backstage.call(change, table)
         except (RetuneError, OSError) as error:
             self._refused(str(error))
-        await self._look(table)
+        else:
+            await self._look(table)
 
     async def _change(self, done: str, change: Callable[[], None]) -> None:
         try:
