@@ -20,7 +20,7 @@ def test_a_message_is_answered_and_says_what_served_it(home):
             message = await say(pilot, "How long may I keep it?")
             assert message.reply.startswith("You have 30 days to return an item.") and message.row["state"] == "answered"
             shown = text_of(app)
-            assert "How long may I keep it?" in shown and "customer_service@0001" in shown and "return policy 93% · answered" in shown
+            assert "How long may I keep it?" in shown and "return policy 93% · answered · customer_service@0001" in shown
             assert "s to the first word" in shown and "tokens" in shown
             assert app.store.turn(message.turn_id)["reply"] == message.reply.strip()
 

@@ -81,7 +81,8 @@ def test_what_was_said_is_logged_when_the_terminal_or_the_process_is_ended_in_mi
     with closing(Store(Settings.load(home=home).database_url)) as store:
         store.open()
         turn = store.last_turn(store.sessions()[0]["id"])
-    assert (turn["question"], turn["reply"]) == ("How long may I keep it?", "You have 30 days.") and turn["error"] == "cancelled"
+    assert (turn["question"], turn["reply"]) == ("How long may I keep it?", "You have 30 days.")
+    assert turn["error"] == "cancelled"
 
 
 def test_the_screen_is_there_before_any_model_library():

@@ -45,15 +45,16 @@ ACTIONS = (
     Action("app.welcome", "", "Welcome", "How Retune works, on one screen."),
     Action("app.quit", "ctrl+q", "Quit", "Leave; what was said is kept."),
     Action("app.leave", "ctrl+c", "Copy or leave", "Copy what is selected; else ask whether to leave."),
-    Action("chat.stop", "escape", "Stop", "Stop the answer that is being written; then back to the prompt."),
+    Action("chat.stop", "escape", "Stop", "Stop the answer that is being written; what was said of it is kept."),
+    Action("chat.prompt", "escape", "Prompt", "Back to the prompt."),
     Action("chat.new", "ctrl+n", "New", "Begin a new conversation."),
     Action("chat.sessions", "ctrl+s", "Sessions", "Open, rename or archive a conversation."),
     Action("chat.search", "ctrl+f", "Search", "Find words in all conversations."),
     Action("chat.export", "ctrl+e", "Export", "Write the conversation to a Markdown file."),
     Action("chat.domain", "ctrl+o", "Domain", "Talk to one domain, or let each message find its own."),
     Action("chat.why", "f2", "Why", "What the answer was made from."),
-    Action("chat.previous", "ctrl+up,alt+up", "Answer above", "Move the focus to the answer above."),
-    Action("chat.next", "ctrl+down,alt+down", "Answer below", "Move the focus to the answer below."),
+    Action("chat.previous", "ctrl+up,alt+up", "Answers", "Move the focus to the answer above."),
+    Action("chat.next", "ctrl+down,alt+down", "Below", "Move the focus to the answer below."),
     Action("sessions.open", "enter", "Open", "Go on with the conversation where it stopped."),
     Action("sessions.new", "n", "New", "Begin a new conversation."),
     Action("sessions.rename", "r", "Rename", "Give the conversation a name."),
@@ -90,6 +91,7 @@ ACTIONS = (
     Action("answer.edit", "e", "Edit", "Change the question and send it again."),
     Action("answer.why", "w", "Why", "What this answer was made from."),
     Action("answer.open", "o", "Open", "Read the article that the answer came from."),
+    Action("why.open", "enter,o", "Open", "Read the article of this passage."),
     Action("review.accept", "a", "Accept", "Let the row teach as it is; of a proposed intent: write its reply and add it."),
     Action("review.edit", "e", "Edit", "Write the better answer; it is learned instead."),
     Action("review.relabel", "i", "Relabel", "Say what the message was about."),
@@ -100,7 +102,6 @@ ACTIONS = (
     Action("review.name", "n", "Other name", "Add a proposed intent under another name."),
     Action("review.read", "space", "Read on", "The rest of a long row."),
     Action("review.next", "right", "Next domain", "The rows of the next domain."),
-    Action("why.open", "enter,o", "Open", "Read the article of this passage."),
     Action("review.before", "left", "Domain before", "The rows of the domain before."),
     Action("review.back", "escape", "Chat", "Back to the conversation; what was decided is kept."),
     Action("desk.take", "enter", "Take", "Take the conversation, and answer it."),
@@ -144,7 +145,7 @@ def remapped(keys: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     fine, said = {}, []
     for id, wanted in keys.items():
         if id not in _BY_ID:
-            said.append(f"[keys] of retune.toml names {id!r}, which is no action; `retune keys` and F1 show those there are.")
+            said.append(f"[keys] of retune.toml names {id!r}, which is no action; F1 and the README name those there are.")
         elif not all(key.strip() for key in wanted.split(",")):
             said.append(f"[keys] of retune.toml gives {id} no key; write one such as \"ctrl+g\".")
         else:

@@ -44,6 +44,8 @@ class RetuneApp(App[None]):
         self.settings, self.author, self.domains = settings, author, list(domains)
         self.backstage = Backstage(load)
         self.remapped, self.complaints = actions.remapped(getattr(settings, "keys", {}))
+        self.failed: set[str] = set()
+        """Domains that could not be loaded."""
         self.greeted = False
         """Whether it is known if this is the first start."""
         self._store: Store | None = None
@@ -93,7 +95,9 @@ class RetuneApp(App[None]):
         for name in self.chat.talk.wanted:
             try:
                 await self.backstage.agent(name)
+                self.failed.discard(name)
             except RetuneError as error:
+                self.failed.add(name)
                 self.notify(str(error), title=f"{name} cannot be loaded", severity="error", timeout=30, markup=False)
             self.chat.renew()
 
@@ -216,8 +220,10 @@ class RetuneApp(App[None]):
     def _lost(self) -> None:
         import os
 
-        threading.Timer(10, os._exit, (1,)).start()  # a terminal that is gone may never let go
         self.backstage.stop()
+        last = threading.Timer(3, os._exit, (1,))  # a terminal that is gone may never let go
+        last.daemon = True
+        last.start()
         self.exit()
 
     async def on_unmount(self) -> None:

@@ -162,9 +162,9 @@ class ChatScreen(Screen[None]):
         loaded = self.app.backstage.loaded()
         titles = [loaded[name].domain.title if name in loaded else name for name in self.talk.wanted]
         self.query_one("#head", Static).update(f"Retune   {' · '.join(titles)}")
-        self.query_one("#status", Static).update(self.progress or status(self.served, loaded, self.talk.wanted))
+        said = self.progress or status(self.served, loaded, self.talk.wanted, self.app.failed)
+        self.query_one("#status", Static).update(said)
         self.refresh_bindings()
-
         self.call_later(self.tell_why)
 
     async def tell_why(self) -> None:
@@ -181,20 +181,25 @@ class ChatScreen(Screen[None]):
     async def on_resize(self, event: events.Resize) -> None:
         """Room for the panel may come or go."""
         await self.tell_why()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Esc has nothing to do in an idle prompt."""
+        """Esc stops, then goes back to the prompt; in an idle prompt it has nothing to do."""
         if action == "stop":
-            return not self.free or not isinstance(self.focused, Prompt)
+            return not self.free
+        if action == "prompt":
+            return self.free and not isinstance(self.focused, Prompt)
         if action in ("previous", "next", "export"):
             return bool(self.messages)
         return action != "why" or hasattr(self, "action_why")
 
     def action_stop(self) -> None:
-        """Stop the running answer, else go back to the prompt."""
-        if not self.free and self.worker:
+        """Stop the running answer; what was said of it is logged."""
+        if self.worker:
             self.worker.cancel()
-        else:
-            self.prompt.focus()
+
+    def action_prompt(self) -> None:
+        """Back to the prompt."""
+        self.prompt.focus()
 
     async def action_previous(self) -> None:
         """Focus the answer above, from the prompt the newest."""
@@ -215,11 +220,6 @@ class ChatScreen(Screen[None]):
         """A new conversation with the same domains."""
         await self.open(Talk(self.talk.domains, only=self.talk.only))
 
-    def action_sessions(self) -> None:
-        """The list of conversations."""
-        from agent.surfaces.tui.screens.sessions import SessionsScreen
-
-        self.app.push_screen(SessionsScreen())
     async def action_why(self) -> None:
         """Show what the answer was made from, or hide it; on a narrow screen over the conversation."""
         if self.size.width < NARROW:
@@ -232,6 +232,11 @@ class ChatScreen(Screen[None]):
             (self.answer or self.prompt).focus()
         await self.tell_why()
 
+    def action_sessions(self) -> None:
+        """The list of conversations."""
+        from agent.surfaces.tui.screens.sessions import SessionsScreen
+
+        self.app.push_screen(SessionsScreen())
 
     def action_search(self) -> None:
         """Words in all conversations."""
@@ -273,13 +278,15 @@ class ChatScreen(Screen[None]):
         (wanted or self.prompt).focus()
 
 
-def status(row: dict[str, Any], loaded: dict[str, Any], wanted: list[str]) -> str:
-    """Domain, bundle, engine, tokens and time to the first word of the last answer; before it: what is ready."""
+def status(row: dict[str, Any], loaded: dict[str, Any], wanted: list[str], failed: set[str]) -> str:
+    """Bundle, engine, tokens and time to the first word of the last answer; before it: what is ready."""
     if not row:
+        if lost := [name for name in wanted if name in failed]:
+            return f"could not be loaded: {', '.join(lost)}; a message tries again"
         ready = [loaded[name].serving.bundle.name for name in wanted if name in loaded]
         return "ready: " + " · ".join(ready) if len(ready) == len(wanted) else f"loading {len(ready) + 1} of {len(wanted)} …"
     times = row["timings_ms"]
     first = times.get("first_word", times.get("total", 0)) / 1000
     tokens = f"{row['prompt_tokens']} + {row['tokens']} tokens" if row["engine"] else ""
-    parts = [row["domain"], row["bundle"], row["engine"], tokens, f"{first:.2f} s to the first word"]
+    parts = [row["bundle"], row["engine"], tokens, f"{first:.2f} s to the first word"]
     return " · ".join(part for part in parts if part)

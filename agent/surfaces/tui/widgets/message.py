@@ -111,7 +111,7 @@ class Message(Vertical, can_focus=True):
         self._failed(why)
 
     def note(self, text: str) -> None:
-        """One line below the answer, such as what was taught; empty takes it away."""
+        """One line below the answer, above what was taught; empty takes it away."""
         self.noted = text
         self.mark()
 
@@ -153,5 +153,5 @@ def foot(row: dict[str, Any]) -> str:
     """One line under an answer: what it was about and what served it."""
     intent = (row["intent"] or "").replace("_", " ")
     sure = f" {row['confidence']:.0%}" if intent and row.get("confidence") is not None else ""
-    parts = [row["domain"], row["state"], intent + sure, row["bundle"]]
+    parts = [intent + sure, row["state"], row["bundle"]]
     return harmless(" · ".join(part for part in (*parts, *row["flags"]) if part))
