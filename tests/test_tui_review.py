@@ -105,7 +105,7 @@ def test_each_key_is_a_row_of_the_store_before_the_next_is_shown_and_is_taken_ba
                 await until(pilot, lambda third=third: rows.shown.row.id != third.id and screen.quiet)
                 assert kept(store)[third.id][0] == "reject"
             wrong = rows.shown.row
-            assert "Instead of" in text_of(app) and "For 12 weeks." in text_of(app)
+            await until(pilot, lambda: "Instead of" in text_of(app) and "For 12 weeks." in text_of(app))
             await pilot.press("e")
             await until(pilot, lambda: "The better answer" in text_of(app))
             app.screen.query_one("TextArea").insert(" Then bring it.")

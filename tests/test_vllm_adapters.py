@@ -391,10 +391,10 @@ def test_a_bundle_without_a_generator_is_the_plain_base_with_a_canary(base: Base
                                                                      tmp_path: Path) -> None:
     plain = export(tiny.bundle(tmp_path / "bundle", None), domain, base, settings)
     assert (plain.name, plain.folder, plain.rank) == ("", None, 0)
-    assert len(plain.probes) == 3 and all(probe.base == probe.tuned for probe in plain.probes)
+    assert len(plain.probes) == 2 and all(probe.base == probe.tuned for probe in plain.probes)
 
 
 def test_a_domain_without_examples_has_a_canary_too(base: BaseModel, part: Path, settings: Settings, tmp_path: Path) -> None:
     bare = replace(Domain.load("customer_service"), examples=())
     served = export(tiny.bundle(tmp_path / "bundle", part), bare, base, settings)
-    assert len(served.probes) == 1 and served.probes[0].answer
+    assert len(served.probes) == 3 and served.probes[0].answer

@@ -337,7 +337,7 @@ def test_threads_are_bound_by_vllm_unless_somebody_says_how_many(settings: Setti
     installed = install.find(settings)
     base = local.models.find(settings.generator, settings)
     assert base
-    assert "OMP_NUM_THREADS" not in flags.plan(settings, installed, base, Options()).environment
+    assert "OMP_NUM_THREADS" not in flags.plan(replace(settings, threads=0), installed, base, Options()).environment
     told = flags.plan(replace(settings, threads=3), installed, base, Options()).environment
     assert (told["OMP_NUM_THREADS"], told["VLLM_CPU_OMP_THREADS_BIND"]) == ("3", "nobind")
 

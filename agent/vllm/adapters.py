@@ -28,7 +28,7 @@ from agent.types import Message
 from agent.vllm import canary
 from agent.vllm.canary import Probe
 
-CANARY = "probes.json"  # written last, so its existence means the folder is whole
+CANARY = "canary.json"  # written last, so its existence means the folder is whole
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM can be started with
 REFUSED = {"use_dora": "DoRA", "lora_bias": "a bias", "modules_to_save": "whole layers (modules_to_save)",
