@@ -79,10 +79,12 @@ class Serving:
         bundle.check_fits(domain, bases.encoder, bases.generator)
         if not (routes := bundle.part("router")):
             raise BundleError(f"Bundle {bundle.name} has no router; run `retune train {domain.name}`.")
+        # beside a server, whose threads wait for work by spinning, a second thread of ours waits longer than it computes
+        threads = 1 if settings.served and not settings.threads else settings.cores
         # vectors of articles outlive a bundle, so they come from the plain encoder
-        plain = _share(("encoder", bases.encoder, settings.cores), lambda: Encoder(bases.encoder, None, settings.cores))
-        router = _share(("router", bases.encoder, _part_hash(bundle, "router"), settings.cores),
-                        lambda: Router(routes, bases.encoder, settings.cores, plain))
+        plain = _share(("encoder", bases.encoder, threads), lambda: Encoder(bases.encoder, None, threads))
+        router = _share(("router", bases.encoder, _part_hash(bundle, "router"), threads),
+                        lambda: Router(routes, bases.encoder, threads, plain))
         index = index or Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
         if generator is None and settings.served:
             instead = partial(_local, bundle, bases.generator, settings) if settings.fallback else None
