@@ -53,6 +53,10 @@ class Bundle:
         """Folder of `router` or `generator`, None if the manifest lists no file of it."""
         return self.path / name if any(file.startswith(f"{name}/") for file in self.manifest["files"]) else None
 
+    def part_hash(self, name: str) -> str:
+        """sha256 over the files of `router` or `generator`, as the manifest lists them: equal parts have equal ones."""
+        return content_hash({file: digest for file, digest in self.manifest["files"].items() if file.startswith(f"{name}/")})
+
     def verify(self) -> None:
         """Raise BundleError unless every file is there and hashes to what the manifest says."""
         remedy = f"choose another version with `retune versions {self.domain}` or train a new one."

@@ -83,7 +83,7 @@ class Serving:
         threads = 1 if settings.served and not settings.threads else settings.cores
         # vectors of articles outlive a bundle, so they come from the plain encoder
         plain = _share(("encoder", bases.encoder, threads), lambda: Encoder(bases.encoder, None, threads))
-        router = _share(("router", bases.encoder, _part_hash(bundle, "router"), threads),
+        router = _share(("router", bases.encoder, bundle.part_hash("router"), threads),
                         lambda: Router(routes, bases.encoder, threads, plain))
         index = index or Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
         if generator is None and settings.served:
@@ -118,7 +118,7 @@ class Trial:
 def _local(bundle: Bundle, base: BaseModel, settings: Settings) -> Any:
     from agent.generators.local import LocalGenerator
 
-    return _share(("generator", base, _part_hash(bundle, "generator"), settings.engine, settings.cores),
+    return _share(("generator", base, bundle.part_hash("generator"), settings.engine, settings.cores),
                   lambda: LocalGenerator(base, bundle.part("generator"), settings))
 
 
@@ -131,10 +131,6 @@ def _vllm(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) -
     servers = _share(("fleet", *same), lambda: fleet.open_fleet(settings))
     return _share(("vllm", *same, bundle.name, bundle.hash),
                   lambda: VllmGenerator(servers, partial(adapters.export, bundle, domain, base, settings), settings.vllm_total_s))
-
-
-def _part_hash(bundle: Bundle, part: str) -> str:
-    return content_hash({file: digest for file, digest in bundle.manifest["files"].items() if file.startswith(f"{part}/")})
 
 
 _shared: WeakValueDictionary[Any, Any] = WeakValueDictionary()

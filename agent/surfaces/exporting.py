@@ -5,15 +5,14 @@ Knows how a conversation reads on paper; what is in it is the store's business. 
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.surfaces.options import Home, Json, show
+from agent.signs import harmless
+from agent.surfaces.options import Home, Json, show, store_of
 
 if TYPE_CHECKING:
     from agent.domain import Domain
@@ -48,7 +47,7 @@ def to_markdown(store: "Store", session: str, domain: "Domain | None" = None) ->
         lines += ["", f"## {number}. {turn['created'][:16].replace('T', ' ')} UTC", "", _quoted(turn["question"]), "",
                   turn["reply"] or "(no answer)", "", *_made(turn), *_sources(turn["passages"], passages),
                   *_said(turn["feedback"])]
-    return _harmless("\n".join(lines).rstrip() + "\n")
+    return harmless("\n".join(lines).rstrip() + "\n")
 
 
 def write_markdown(store: "Store", session: str, file: Path, domain: "Domain | None" = None) -> int:
@@ -69,7 +68,7 @@ def write_markdown(store: "Store", session: str, file: Path, domain: "Domain | N
 
 def title(row: dict[str, Any]) -> str:
     """What a session of `Store.sessions` is called: its title, else the beginning of its first question; one line."""
-    said = " ".join(_harmless(row["title"] or row["first"]).split())
+    said = " ".join(harmless(row["title"] or row["first"]).split())
     return said if row["title"] or len(said) <= LONGEST else f"{said[:LONGEST].rstrip()}…"
 
 
@@ -78,7 +77,7 @@ def sessions(domain: DomainOption = None, limit: Limit = 20,
              archived: Annotated[bool, typer.Option("--archived", help="Those that were laid away too.")] = False,
              as_json: Json = False, home: Home = None) -> None:
     """List conversations, the newest first."""
-    with _store(home) as store:
+    with store_of(home) as store:
         rows = store.sessions(domain, limit, archived)
     show(rows, as_json, lambda: print("\n".join(
         f"{row['updated'][:16].replace('T', ' ')}  {row['id']}  {row['domain']}  {_turns(row['turns'])}  {title(row)}"
@@ -89,11 +88,11 @@ def sessions(domain: DomainOption = None, limit: Limit = 20,
 def search(words: Annotated[list[str], typer.Argument(help="Words that question and answer have together.")],
            domain: DomainOption = None, limit: Limit = 20, as_json: Json = False, home: Home = None) -> None:
     """Find words in all conversations, the best first; in any language, parts of words too."""
-    with _store(home) as store:
+    with store_of(home) as store:
         rows = store.search(" ".join(words), domain, limit)
     show(rows, as_json, lambda: print("\n".join(
-        f"{row['created'][:16].replace('T', ' ')}  {row['session']}  {row['domain']}  {_harmless(row['title'])}".rstrip() +
-        f"\n    {_harmless(row['snippet'])}" for row in rows) or "No question and answer have all of these words; use fewer."))
+        f"{row['created'][:16].replace('T', ' ')}  {row['session']}  {row['domain']}  {harmless(row['title'])}".rstrip() +
+        f"\n    {harmless(row['snippet'])}" for row in rows) or "No question and answer have all of these words; use fewer."))
 
 
 @app.command()
@@ -104,7 +103,7 @@ def export(session: Annotated[str, typer.Argument(help="Id of a session; `last` 
     """Write a conversation as Markdown with front matter."""
     from agent.domain import Domain, shipped
 
-    with _store(home) as store:
+    with store_of(home) as store:
         row = _row(store, session)
         known = domain or (row["domain"] if row["domain"] in shipped() else None)
         loaded = Domain.load(known) if known else None
@@ -160,22 +159,3 @@ def _quoted(text: str, mark: str = "> ") -> str:
 
 def _turns(count: int) -> str:
     return f"{count} turn{'' if count == 1 else 's'}"
-
-
-def _harmless(text: str) -> str:
-    from agent.turn import harmless
-
-    return harmless(text)
-
-
-@contextmanager
-def _store(home: Path | None) -> "Iterator[Store]":
-    from agent.settings import Settings
-    from agent.store import Store
-
-    store = Store(Settings.load(home=home).database_url)
-    store.open()
-    try:
-        yield store
-    finally:
-        store.close()

@@ -2,35 +2,19 @@
 
 import getpass
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.surfaces.options import DomainArgument, Home, Json, show
+from agent.surfaces.options import DomainArgument, Home, Json, show, store_of
 
 if TYPE_CHECKING:
-    from agent.store import Store
     from tuning.exchange import Imported
 
 app = typer.Typer(no_args_is_help=True, help="What people say about turns: add, import, export, list.")
 FeedbackFile = Annotated[Path, typer.Argument(help="A .jsonl or .parquet file.")]
 MOST = 20  # bad lines that are shown; --json has them all
-
-
-@contextmanager
-def _store(home: Path | None) -> "Iterator[Store]":
-    from agent.settings import Settings
-    from agent.store import Store
-
-    store = Store(Settings.load(home=home).database_url)
-    store.open()
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @app.command()
@@ -45,7 +29,7 @@ def add(turn: Annotated[str, typer.Argument(help="Id of the turn; `retune ask --
     from agent.domain import Domain
 
     who = getpass.getuser() if author is None else author
-    with _store(home) as store:
+    with store_of(home) as store:
         logged = store.turn(turn)
         known = Domain.load(domain or logged["domain"]) if domain or (logged and kind == "intent") else None
         teaching.teach(store, turn, kind, who, value, domain=known and known.name, intents=known and known.intents)
@@ -61,7 +45,7 @@ def import_(domain: DomainArgument, file: FeedbackFile,
     from agent.domain import Domain
     from tuning.exchange import import_feedback
 
-    with _store(home) as store:
+    with store_of(home) as store:
         report = import_feedback(store, Domain.load(domain), file, file.parent, good)
     for bad in report.bad[:MOST]:
         print(f"{file}, line {bad.line}: {bad.reason}", file=sys.stderr)
@@ -89,7 +73,7 @@ def export(domain: DomainArgument, file: FeedbackFile, as_json: Json = False, ho
     from agent.domain import Domain
     from tuning.exchange import export_feedback
 
-    with _store(home) as store:
+    with store_of(home) as store:
         count = export_feedback(store, Domain.load(domain), file)
     show({"file": str(file), "rows": count}, as_json, lambda: print(f"{count} rows are in {file}."))
 
@@ -101,7 +85,7 @@ def list_(domain: DomainArgument, limit: Annotated[int, typer.Option(min=1, help
     from agent.domain import Domain
     from tuning.exchange import taught
 
-    with _store(home) as store:
+    with store_of(home) as store:
         rows = taught(store, Domain.load(domain).name, limit)
     show(rows, as_json, lambda: print("\n".join(
         f"{row['created'][:19]}  {row['turn']}  {row['author']}: {row['kind']} {row['value'] or ''}".rstrip() +

@@ -45,3 +45,17 @@ def loader(home: Path | None, quiet: bool = False, follow: bool = False) -> Iter
     finally:
         for agent in loaded.values():
             agent.close()
+
+
+@contextmanager
+def store_of(home: Path | None) -> Iterator[Any]:
+    """The open store of a home, for a command that needs no agent."""
+    from agent.settings import Settings
+    from agent.store import Store
+
+    store = Store(Settings.load(home=home).database_url)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from agent import paths, prompt, weights
 from agent.aliases import sync
-from agent.bundle import Bundle, content_hash
+from agent.bundle import Bundle
 from agent.domain import Domain
 from agent.errors import BundleError
 from agent.models import BaseModel, sha256
@@ -68,7 +68,7 @@ def export(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) 
         if not _whole(root / name, bundle):
             if part:
                 check(part, base)
-            _publish(part, _expected(part, base, prompts, settings, part_hash(bundle)), root / name)
+            _publish(part, _expected(part, base, prompts, settings, bundle.part_hash("generator")), root / name)
     probes = _probes(root / name / CANARY)
     return Adapter(name, root / name, base, rank(part), probes) if part else Adapter("", None, base, 0, probes)
 
@@ -93,12 +93,7 @@ def _probes(file: Path) -> tuple[Probe, ...]:
 
 def adapter_name(bundle: Bundle) -> str:
     """`finance@0007-1a2b3c4d`: what servers call the bundle's adapter."""
-    return f"{bundle.name}-{part_hash(bundle)[:8]}"
-
-
-def part_hash(bundle: Bundle) -> str:
-    """sha256 over the generator's files."""
-    return content_hash({file: digest for file, digest in bundle.manifest["files"].items() if file.startswith("generator/")})
+    return f"{bundle.name}-{bundle.part_hash('generator')[:8]}"
 
 
 def rank(part: Path) -> int:
