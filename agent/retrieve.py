@@ -7,6 +7,7 @@ people ask. The index is cached by content hash, so a second start does not embe
 import hashlib
 import re
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class Index:
         self._dense.add(vectors)
         self._sparse = bm25s.BM25()
         self._sparse.index([words(text) or ["-"] for text in _texts(passages, asked)], show_progress=False)
+        self._ahead = ThreadPoolExecutor(2, thread_name_prefix="look-up")
 
     @classmethod
     def build(cls, domain: Domain, encoder: Encoder, fingerprint: str, cache: Path) -> "Index":
@@ -54,23 +56,30 @@ class Index:
             scratch.replace(file)
         return cls(domain.passages, asked, vectors, encoder)
 
-    def search(self, question: str, count: int, unseen: bool = False, clear: float = CLEAR) -> list[Passage]:
+    def ahead(self, question: str) -> Future[np.ndarray]:
+        """The question's vector [1, hidden], computed beside whatever the caller does meanwhile; for `search` and `sure`."""
+        return self._ahead.submit(self._encoder.embed, [question])
+
+    def search(self, question: str, count: int, unseen: bool = False, clear: float = CLEAR,
+               vector: np.ndarray | None = None) -> list[Passage]:
         """At most `count` passages, best first, none of them `clear` or more behind the first.
 
         `unseen`: as if this very question were not among the known ones, which is how training has to see it.
+        `vector`: the question's, where it is there already.
         """
-        score = self._scores(question, unseen)
+        score = self._scores(question, unseen, vector)
         best = np.argsort(-score, kind="stable")[:count]
         return [self.passages[i] for i in best if score[best[0]] - score[i] < clear]
 
-    def sure(self, question: str) -> Passage | None:
+    def sure(self, question: str, vector: np.ndarray | None = None) -> Passage | None:
         """The best passage if the question is so like what it is known to answer that it can hardly be about something else."""
-        score = self._scores(question)
+        score = self._scores(question, vector=vector)
         return self.passages[int(score.argmax())] if score.size and score.max() >= SURE else None
 
-    def _scores(self, question: str, unseen: bool = False) -> np.ndarray:
+    def _scores(self, question: str, unseen: bool = False, vector: np.ndarray | None = None) -> np.ndarray:
         """[passages]"""
-        likeness, entries = self._dense.search(self._encoder.embed([question]), self._dense.ntotal)
+        vector = self._encoder.embed([question]) if vector is None else vector
+        likeness, entries = self._dense.search(vector, self._dense.ntotal)
         dense = np.zeros(self._dense.ntotal)
         dense[entries[0]] = likeness[0]
         tokens = words(question)

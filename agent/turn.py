@@ -92,6 +92,7 @@ class RunningTurn:
             self.state = State()
             yield Delta(flag.message)
             return
+        self.vector = self.serving.index.ahead(self.turn.redacted)  # most messages are looked up: while they are routed
         route = await asyncio.to_thread(self._route)
         self._mark("route")
         move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, toolbox.changes)
@@ -131,8 +132,9 @@ class RunningTurn:
         if before and unsure and slots.is_follow_up(text):
             joined = self.serving.router.route([f"{before[0]} {text}"])[0]
             return joined if joined.intent else route
-        if unsure and not (self.state.intent or self.state.options) and (passage := self.serving.index.sure(text)):
-            return self._article(passage, route)
+        if unsure and not (self.state.intent or self.state.options):
+            if passage := self.serving.index.sure(text, self.vector.result()):
+                return self._article(passage, route)
         return route
 
     def _article(self, passage: Passage, route: Route) -> Route:
@@ -148,12 +150,16 @@ class RunningTurn:
         question = move.question or self.turn.redacted
         leans = slots.is_follow_up(question) and bool(self.history)
         looked_up = asked_as(self.history if leans else (), question)
-        found = await asyncio.to_thread(self.serving.index.search, looked_up, prompt.MAX_FACTS)
+        found = await asyncio.to_thread(self._search, looked_up)
         self.turn = replace(self.turn, passages=tuple(found))
         self._mark("retrieve")
         sources = [prompt.fact(passage.title, passage.heading, passage.text) for passage in found]
         async for event in self._generate(sources, question, self.history[-2:] if leans else []):
             yield event
+
+    def _search(self, looked_up: str) -> list[Passage]:
+        vector = self.vector.result() if looked_up == self.turn.redacted else None
+        return self.serving.index.search(looked_up, prompt.MAX_FACTS, vector=vector)
 
     async def _generate(self, sources: list[str], question: str, history: list[str]) -> AsyncIterator[Event]:
         """The generator's sentences, each through the guard; then the disclosure where the domain wants one."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from articles import Articles
 
 from agent import Agent, ScriptedGenerator
 from agent.domain import Domain
@@ -127,7 +128,7 @@ def test_a_wish_that_was_interrupted_is_taken_up_again_when_the_other_one_is_giv
     store.open()
     domain = Domain.load("customer_service")
     routes = Routes("cancel_order", "request_refund", "thanks")
-    serving = Serving(Bundle(domain.name, 1, tmp_path, {"files": {}}), routes, None, None)
+    serving = Serving(Bundle(domain.name, 1, tmp_path, {"files": {}}), routes, None, Articles(()))
     agent = Agent(domain, Settings.load(home=home), serving, store, None, {}, lambda: datetime.now(UTC), {}, tmp_path / "tools")
     for text in ("I want to cancel an order", "no wait, I want my money back for an order"):
         assert agent.ask_sync(text, "s").turn.state == "asking"

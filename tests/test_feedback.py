@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from articles import Articles
 from typer.testing import CliRunner
 
 from agent import Agent, ScriptedGenerator, teaching
@@ -34,13 +35,6 @@ class Routes:
         return [Route(intent, 0.95, ((intent, 0.95),), 0.05)]
 
 
-class Articles:
-    """An index that always finds the domain's first article."""
-
-    def search(self, question: str, count: int) -> list:
-        return list(DOMAIN.passages[:1])
-
-
 @pytest.fixture
 def make(home, tmp_path):
     """(intents of the messages, answers) -> an agent of customer service that needs no models."""
@@ -50,7 +44,7 @@ def make(home, tmp_path):
         store = Store(f"sqlite:///{home}/retune.db")
         store.open()
         serving = Serving(Bundle(DOMAIN.name, 1, tmp_path, {"files": {}}), Routes(*intents),
-                          ScriptedGenerator(*answers or ["Items can be returned."]), Articles())
+                          ScriptedGenerator(*answers or ["Items can be returned."]), Articles(DOMAIN.passages[:1]))
         agents.append(Agent(DOMAIN, Settings.load(home=home), serving, store, None, {}, lambda: datetime.now(UTC), {},
                             tmp_path / "tools"))
         return agents[-1]

@@ -84,3 +84,10 @@ def shop_folder(tmp_path: Path) -> Path:
 def test_words_are_stemmed_lightly_and_chinese_is_read_in_pairs() -> None:
     assert words("The returned parcels, paid twice") == ["return", "parcel", "paid", "twice"]
     assert words("我要退货") == ["我要", "要退", "退货"]
+
+
+def test_a_vector_that_was_computed_ahead_finds_what_the_question_finds(encoder: Encoder) -> None:
+    known = index(encoder, ASKED)
+    ahead = known.ahead("wool").result()
+    assert known.search("wool", 3, clear=9.0, vector=ahead) == known.search("wool", 3, clear=9.0)
+    assert first(known.search("who has to pay for sending it", 1, vector=ahead)) == "wash#1"  # it is the vector that is used

@@ -109,7 +109,7 @@ def test_an_article_opens_from_the_answer_and_from_a_passage_at_its_heading(home
         app = app_on(home, Typist(ANSWER))
         async with piloted(app, (140, 45)) as pilot:
             index = app.backstage.loaded()["customer_service"].serving.index
-            index.search = lambda text, n: [whole, ARTICLE]
+            index.search = lambda text, n, vector=None: [whole, ARTICLE]
             await say(pilot, "How long may I keep my sofa?")
             await pilot.press("ctrl+up", "o")
             await until(pilot, lambda: "Sending something back ›" in text_of(app) and "Returns › How long" in text_of(app))
@@ -137,7 +137,7 @@ def test_after_a_restart_the_passages_are_those_of_the_articles(home):
     async def first():
         app = app_on(home, Typist(ANSWER))
         async with piloted(app) as pilot:
-            app.backstage.loaded()["customer_service"].serving.index.search = lambda text, n: [whole, ARTICLE]
+            app.backstage.loaded()["customer_service"].serving.index.search = lambda text, n, vector=None: [whole, ARTICLE]
             await say(pilot, "How long may I keep my sofa?")
 
     async def second():
@@ -191,7 +191,7 @@ def test_the_panel_and_an_article_look_as_they_did(home, size):
         app = app_on(home, Typist(ANSWER), {"keep": "return_policy", "where": "order_status"})
         async with piloted(app, SIZES[size]) as pilot:
             app.chat.prompt.cursor_blink = False
-            app.backstage.loaded()["customer_service"].serving.index.search = lambda text, n: [whole, ARTICLE]
+            app.backstage.loaded()["customer_service"].serving.index.search = lambda text, n, vector=None: [whole, ARTICLE]
             message = await say(pilot, "How long may I keep my sofa?")
             still(app, message)
             await pilot.press("ctrl+up", "w")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from articles import Articles
 from faults import answers
 from faults.server import CHAT, LOAD, MODELS, SCORE, FaultServer, lost, unauthorized
 from served import PATIENT, SAID, adapter, generating, until
@@ -20,7 +21,7 @@ from agent.registry import Bundle
 from agent.serving import Serving
 from agent.settings import Settings
 from agent.store import Store
-from agent.types import Delta, Done, Passage, Route
+from agent.types import Delta, Done, Route
 from agent.vllm.adapters import Adapter
 from agent.vllm.breaker import Breaker
 from agent.vllm.wire import Limits
@@ -55,19 +56,6 @@ class Routes:
 
     def route(self, texts: list[str]) -> list[Route]:
         return [Route("payment_methods", 0.95, (("payment_methods", 0.95),), 0.05) for _ in texts]
-
-
-class Articles:
-    """Finds the same two passages for everything."""
-
-    def __init__(self, passages: tuple[Passage, ...]) -> None:
-        self.passages = passages
-
-    def search(self, question: str, count: int) -> list[Passage]:
-        return list(self.passages[:2])
-
-    def sure(self, text: str) -> None:
-        return None
 
 
 @dataclass
@@ -112,7 +100,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     store.open()
     domain = Domain.load("customer_service")
     assert domain.intents["payment_methods"].answer == "docs"
-    serving = Serving(Bundle(domain.name, 7, home, {"files": {}}), Routes(), None, Articles(domain.passages))
+    serving = Serving(Bundle(domain.name, 7, home, {"files": {}}), Routes(), None, Articles(domain.passages[:2]))
     agent = Agent(domain, Settings.load(home=home), serving, store, None, {}, lambda: datetime.now(UTC), {}, home / "tools")
     yield Shop(agent)
     agent.close()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from articles import Articles
 from textual.pilot import Pilot
 
 from agent.agent import Agent
@@ -74,20 +75,6 @@ class Routes:
         return Route(intent, 0.93, ((intent, 0.93), ("thanks", 0.04)), 0.02)
 
 
-class Index:
-    """An index of one article."""
-
-    passages = (ARTICLE,)
-
-    def search(self, text: str, n: int) -> list[Passage]:
-        """Always the same."""
-        return [ARTICLE]
-
-    def sure(self, text: str) -> Passage | None:
-        """Never sure."""
-        return None
-
-
 def stub(settings: Settings, folder: Path, generator: Any, intent: Any = "return_policy",
          domain: str = "customer_service") -> Agent:
     """An agent of a shipped domain on stubs; its store and dialogue are real."""
@@ -95,7 +82,7 @@ def stub(settings: Settings, folder: Path, generator: Any, intent: Any = "return
     bundle = Bundle(loaded.name, 1, folder, {"files": {}})
     store = Store(settings.database_url)
     store.open()
-    return Agent(loaded, settings, Serving(bundle, Routes(intent), generator, Index()), store, None, {},
+    return Agent(loaded, settings, Serving(bundle, Routes(intent), generator, Articles([ARTICLE])), store, None, {},
                  lambda: datetime.now(UTC), {}, folder / "tools")
 
 
