@@ -3,25 +3,30 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from agent import paths, redflags, slots, teaching
+from agent import paths, redflags, slots, teaching, toolbox
 from agent.domain import Domain
 from agent.follow import Follower, memory_for
+from agent.line import Line
 from agent.models import Step
-from agent.redact import Redactor
+from agent.redactors import Redactors
 from agent.serving import Bases, Serving, Trial
 from agent.settings import Settings
 from agent.shadow import Shadow
 from agent.store import Store
 from agent.turn import RunningTurn
-from agent.types import Done, Event
+from agent.types import Done, Event, Turn
+
+if TYPE_CHECKING:
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.tools import BaseTool
 
 
 @dataclass
@@ -35,7 +40,8 @@ class Agent:
     flags: redflags.RedFlags | None
     tables: Mapping[str, slots.NameTable]
     now: Callable[[], datetime]
-    redactors: dict[str, Redactor]
+    redactors: Redactors
+    """Of the sessions that this process holds; private values live here alone."""
     tool_state: Path
     """Where the tools keep their databases."""
     trial: Trial | None = None
@@ -46,60 +52,132 @@ class Agent:
     """What the follower did or could not do, a sentence each, oldest first."""
     on_notice: Callable[[str], None] = lambda said: None
     shadow: Shadow | None = None
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    """An app's LangChain tools by the intent that they answer, in the place of the domain's."""
+    retriever: Any | None = None
+    """An app's LangChain retriever, in the place of the domain's articles."""
+    observers: list[Callable[[Turn, str | None], None]] = field(default_factory=list, init=False)
+    """Called with each turn that is on disk, and why it failed or None; on the event loop, so they must not wait."""
+    line: Line = field(default_factory=Line, init=False, repr=False)
+    """Keeps the turns of one session in order."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.redactors, Redactors):
+            self.redactors = Redactors(self.redactors)
 
     @classmethod
-    def load(cls, domain: str | Path, *, generator: Any | None = None, version: str = "champion",
+    def load(cls, domain: str | Path, *, generator: Any | None = None, tools: Mapping[str, "BaseTool"] | None = None,
+             retriever: "BaseRetriever | None" = None, version: str = "champion",
              now: Callable[[], datetime] = lambda: datetime.now(UTC), watch: Callable[[Step], None] = lambda step: None,
              follow: bool = False, on_notice: Callable[[str], None] = lambda said: None, **settings: Any) -> Self:
         """Load a domain by name or folder with its champion bundle; fetches base models at the first start.
 
-        `generator` replaces the local one, `settings` are those of Settings. With `follow` the agent goes over to what is
-        promoted, rolled back or put on trial later, by any process, unless a `version` was asked for; `on_notice` hears of
-        it. Raises RetuneError with the next step.
+        `generator` writes in the place of the local one: a ScriptedGenerator, or any LangChain chat model. `tools`: LangChain
+        tools by the intent that each answers in the place of the domain's own; its slots are the arguments, what it returns
+        is told as it stands. `retriever`: a LangChain retriever in the place of the domain's articles. `settings` are those of
+        Settings. With `follow` the agent goes over to what is promoted, rolled back or put on trial later, by any process,
+        unless a `version` was asked for; `on_notice` hears of it. Agents of one process share the models that they have in
+        common. Raises RetuneError with the next step.
         """
         known = Settings.load(**settings)
         loaded = Domain.load(domain)
+        used = toolbox.install(loaded, tools or {})
+        if hasattr(generator, "ainvoke"):  # a Runnable has that, a generator of ours does not
+            from agent.generators.chat_model import ChatModelGenerator
+
+            generator = ChatModelGenerator(generator)
         store = Store(known.database_url)
         store.open()
-        bases = Bases.ensure(known, watch)
+        bases = Bases.ensure(known, watch, generator is None)
         serving = Serving.load(loaded, known, bases, version, generator)
         flags_file = loaded.folder / "redflags.toml"
         kinds = {kind for intent in loaded.intents.values() for _, kind in intent.slots if kind.startswith("name:")}
         tables = {kind.partition(":")[2]: slots.NameTable.load(loaded.folder / "data" / f"{kind.partition(':')[2]}.csv")
                   for kind in kinds}
-        agent = cls(loaded, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
-                    tables, now, {}, paths.tool_state(known.home, loaded.name), on_notice=on_notice)
+        agent = cls(used, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
+                    tables, now, Redactors(), paths.tool_state(known.home, loaded.name), on_notice=on_notice,
+                    tools=dict(tools or {}), retriever=retriever)
         if follow and version == "champion":
             beside = partial(Serving.load, loaded, known, bases, generator=generator, index=serving.index)
             agent.follower = Follower(agent, beside, room=memory_for(bases))
             agent.follower.start()
         return agent
 
-    async def stream(self, text: str, session: str | None = None, author: str = "") -> AsyncIterator[Event]:
+    async def stream(self, text: str, session: str | None = None, author: str = "",
+                     history: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Event]:
         """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk.
 
-        `author`: who writes, where that is known; the session keeps the first name that it hears.
-        """
-        session = session or uuid.uuid4().hex
-        serving = self.serving_for(session)
-        with serving.turns.one():
-            async with aclosing(RunningTurn(self, serving, text, session, author).events()) as events:
-                async for event in events:
-                    if isinstance(event, Done):
-                        self._shadow(event)
-                    yield event
+        `session`: any text; None begins a new one, whose id is `turn.session`. Messages of one session that come at once are
+        answered one after the other, in the order in which they came; other sessions do not wait. `author`: who writes,
+        where that is known; the session keeps the first name that it hears. `history`: (question, reply) pairs, oldest
+        first, that a client without a session says were told; they help to understand a follow-up where the session has no
+        turns of its own, and are never logged as turns. Closing the iterator ends the turn, which is logged as cancelled.
 
-    async def ask(self, text: str, session: str | None = None, author: str = "") -> Done:
-        """The whole turn at once."""
-        async with aclosing(self.stream(text, session, author)) as events:
+        Raises EngineError if the generator or retriever failed (the turn is logged with its flag), StoreError if the
+        database cannot be written or the session is another domain's.
+        """
+        session, done = session or uuid.uuid4().hex, None
+        with self.redactors.using(session):
+            async with self.line.place(session):
+                serving = self.serving_for(session)
+                turn = RunningTurn(self, serving, text, session, author, history)
+                with serving.turns.one():
+                    async with aclosing(turn.events()) as events:
+                        async for event in events:
+                            if isinstance(event, Done):
+                                done = event
+                            else:
+                                yield event
+        assert done, "a turn ends with Done or raises"
+        self._shadow(done)
+        yield done  # outside its place: whoever hears it may ask again at once
+
+    async def ask(self, text: str, session: str | None = None, author: str = "",
+                  history: Sequence[tuple[str, str]] = ()) -> Done:
+        """The whole turn at once: `reply` is the answer, `turn` what became of the message; all else as `stream`."""
+        async with aclosing(self.stream(text, session, author, history)) as events:
             async for event in events:
                 if isinstance(event, Done):
                     return event
         raise AssertionError("a turn ends with Done or raises")
 
-    def ask_sync(self, text: str, session: str | None = None, author: str = "") -> Done:
-        """`ask` for code without an event loop."""
-        return asyncio.run(self.ask(text, session, author))
+    def ask_sync(self, text: str, session: str | None = None, author: str = "",
+                 history: Sequence[tuple[str, str]] = ()) -> Done:
+        """`ask` for code without an event loop; from within one it raises RuntimeError."""
+        return asyncio.run(self.ask(text, session, author, history))
+
+    def rate(self, turn_id: str, good: bool, author: str = "", comment: str | None = None) -> None:
+        """Keep whether `author` found a turn's reply good, with a comment in their words if there is one.
+
+        On disk when it returns, which takes some milliseconds: on an event loop use `arate`. Rating again replaces the
+        author's earlier word. DataError for a turn that is not there or is another domain's.
+        """
+        said = {"up" if good else "down": None} | ({"comment": comment} if comment and comment.strip() else {})
+        teaching.teach_all(self.store, turn_id, said, author, domain=self.domain.name, redactors=self.redactors)
+
+    def correct(self, turn_id: str, answer: str, author: str = "") -> None:
+        """Keep the better answer to a turn, redacted, to be learned from after review. Time and errors as `rate`."""
+        self.feedback(turn_id, "correction", author, answer)
+
+    def sessions(self, limit: int = 50) -> list[dict[str, Any]]:
+        """This domain's sessions, the last used first, at most `limit`; those laid away are left out.
+
+        Each as {"id", "domain", "author", "title", "archived", "state", "created", "updated", "turns", "first"}: times in
+        UTC as ISO text, `turns` a count, `first` the first question without private values.
+        """
+        return self.store.sessions(self.domain.name, limit)
+
+    async def arate(self, turn_id: str, good: bool, author: str = "", comment: str | None = None) -> None:
+        """`rate` in a thread."""
+        await asyncio.to_thread(self.rate, turn_id, good, author, comment)
+
+    async def acorrect(self, turn_id: str, answer: str, author: str = "") -> None:
+        """`correct` in a thread."""
+        await asyncio.to_thread(self.correct, turn_id, answer, author)
+
+    async def asessions(self, limit: int = 50) -> list[dict[str, Any]]:
+        """`sessions` in a thread."""
+        return await asyncio.to_thread(self.sessions, limit)
 
     def feedback(self, turn_id: str, kind: str, author: str, value: str | None = None) -> None:
         """Keep what `author` says about a turn of this domain: a kind of `agent.teaching.KINDS`, its value redacted.
@@ -133,6 +211,14 @@ class Agent:
         """Keep a sentence about what serves, and tell whoever listens."""
         self.notices.append(said)
         self.on_notice(said)
+
+    def observed(self, turn: Turn, error: str | None) -> None:
+        """Show a turn that is on disk to the observers; one that raises is noticed, and costs no answer."""
+        for observer in tuple(self.observers):
+            try:
+                observer(turn, error)
+            except Exception as failure:  # it is an app's code
+                self.notice(f"An observer failed ({type(failure).__name__}: {failure}); take it out of `observers` or mend it.")
 
     def _shadow(self, done: Done) -> None:
         trial = self.trial

@@ -67,9 +67,10 @@ class Bundle:
             if not found.is_file() or sha256(found) != digest:
                 raise BundleError(f"Bundle {self.name}: {found} is damaged or missing; {remedy}")
 
-    def check_fits(self, domain: Domain, encoder: BaseModel, generator: BaseModel) -> None:
-        """Raise BundleError if the bundle was made on another base or with another prompt."""
-        wanted = {"encoder": encoder.fingerprint, "generator": generator.fingerprint, "prompt": prompt_hash(domain)}
+    def check_fits(self, domain: Domain, encoder: BaseModel, generator: BaseModel | None) -> None:
+        """Raise BundleError if the bundle was made on another base or with another prompt; None: its generator is not used."""
+        wanted = {"encoder": encoder.fingerprint, "prompt": prompt_hash(domain)}
+        wanted |= {"generator": generator.fingerprint} if generator else {}
         for what, value in wanted.items():
             if self.manifest.get(what) != value:
                 raise BundleError(f"Bundle {self.name} was made for another {what}; run `retune train {domain.name}` "

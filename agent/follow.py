@@ -147,7 +147,7 @@ def memory_for(bases: Bases) -> Callable[[], bool]:
     def size(folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
-    need = AHEAD * (size(bases.encoder.path) + size(bases.generator.path))
+    need = AHEAD * sum(size(base.path) for base in (bases.encoder, bases.generator) if base)
     return lambda: _free_memory() >= need
 
 

@@ -31,7 +31,7 @@ def render(domain: Domain, facts: Sequence[str], history: Sequence[str], questio
 
 def fact(title: str, heading: str, text: str) -> str:
     """A passage as one line of facts."""
-    return f"{title}, {heading}: {text}"
+    return f"{title}, {heading}: {text}" if heading else f"{title}: {text}"
 
 
 def prompt_hash(domain: Domain) -> str:

@@ -12,6 +12,7 @@ stored history through `reserve`, so that old marks are not given to new values.
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
@@ -25,10 +26,11 @@ _MAX_PASSES = 10  # a replaced value can uncover its neighbour; two passes settl
 class Redactor:
     """The private values of one session and their marks.
 
-    Not for threads at once: one session takes its turns one after the other.
+    Turns come one after the other, but what people say about them may be redacted in another thread meanwhile.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._mark_of: dict[tuple[str, str], str] = {}
         self._value_of: dict[str, str] = {}  # the value as it was first written
         self._typed: set[str] = set()  # marks that stood in a text before they were issued
@@ -40,20 +42,25 @@ class Redactor:
         The same value, however spaced, gets the same mark within the session; redacting twice changes nothing.
         """
         self.reserve(text)
-        for _ in range(_MAX_PASSES):
-            before = text
-            for kind, trigger, find in FINDERS:
-                if re.search(trigger, text):
-                    text = self._replace(text, kind, find(text))
-            text = self._replace(text, "NAME", self._known_names(text))
-            if text == before:
-                break
+        with self._lock:
+            for _ in range(_MAX_PASSES):
+                before = text
+                for kind, trigger, find in FINDERS:
+                    if re.search(trigger, text):
+                        text = self._replace(text, kind, find(text))
+                text = self._replace(text, "NAME", self._known_names(text))
+                if text == before:
+                    break
         return text
 
     def restore(self, text: str) -> str:
         """Return `text` with this session's marks replaced by their values, as first written; others stay."""
         self.reserve(text)
         return MARK.sub(lambda match: self._value_of.get(match.group(), match.group()), text)
+
+    def lost(self, text: str) -> bool:
+        """Whether a mark stands in `text` whose value this session does not know, as after a restart."""
+        return any(mark not in self._value_of for mark in MARK.findall(text))
 
     def restore_stream(self) -> RestoreStream:
         """Return a feeder that restores a text that arrives in pieces."""

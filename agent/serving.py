@@ -26,12 +26,14 @@ class Bases:
     """The base models that a process uses, ready on disk."""
 
     encoder: BaseModel
-    generator: BaseModel
+    generator: BaseModel | None
+    """None where an app's own generator answers."""
 
     @classmethod
-    def ensure(cls, settings: Settings, watch: Callable[[Step], None] = lambda step: None) -> "Bases":
-        """Fetched and converted first if need be."""
-        return cls(models.ensure(settings.encoder, settings, watch), models.ensure(settings.generator, settings, watch))
+    def ensure(cls, settings: Settings, watch: Callable[[Step], None] = lambda step: None, generator: bool = True) -> "Bases":
+        """Fetched and converted first if need be; that of the generator only if `generator`."""
+        return cls(models.ensure(settings.encoder, settings, watch),
+                   models.ensure(settings.generator, settings, watch) if generator else None)
 
 
 class InFlight:
@@ -134,11 +136,13 @@ def _vllm(bundle: Bundle, domain: Domain, base: BaseModel, settings: Settings) -
 
 
 _shared: WeakValueDictionary[Any, Any] = WeakValueDictionary()
+_sharing = threading.RLock()
 
 
 def _share(key: Any, make: Callable[[], Any]) -> Any:
     """One copy in memory of what several domains or bundles have in common, for as long as one of them uses it."""
-    found = _shared.get(key)
-    if found is None:
-        found = _shared[key] = make()
-    return found
+    with _sharing:  # agents may be loaded in several threads at once
+        found = _shared.get(key)
+        if found is None:
+            found = _shared[key] = make()
+        return found

@@ -4,13 +4,14 @@ Knows the rules and how words are made private before they are kept; does not kn
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import DataError
 from agent.redact import Redactor
 
 if TYPE_CHECKING:
+    from agent.redactors import Redactors
     from agent.store import Store
 
 KINDS = ("up", "down", "correction", "intent", "none_of_these", "comment", "reply")
@@ -52,19 +53,28 @@ def redacted(kind: str, value: str | None, turn: dict[str, Any], redactor: Redac
 
 
 def teach(store: "Store", turn_id: str, kind: str, author: str, value: str | None = None, *, domain: str | None = None,
-          intents: Collection[str] | None = None, redactors: dict[str, Redactor] | None = None) -> None:
+          intents: Collection[str] | None = None, redactors: "Redactors | None" = None) -> None:
     """Check, redact and write what `author` says about a turn.
 
-    `domain`: the name of the only domain whose turns may be meant; `redactors`: session -> its redactor, where this
-    process has held the conversation. Raises DataError for a turn or an intent that is not there.
+    `domain`: the name of the only domain whose turns may be meant; `redactors`: those of the process that has held the
+    conversation. Raises DataError for a turn or an intent that is not there.
     """
-    check(kind, value, intents)
+    teach_all(store, turn_id, {kind: value}, author, domain=domain, intents=intents, redactors=redactors)
+
+
+def teach_all(store: "Store", turn_id: str, said: Mapping[str, str | None], author: str, *, domain: str | None = None,
+              intents: Collection[str] | None = None, redactors: "Redactors | None" = None) -> None:
+    """`teach` for several kinds with their values, as one transaction."""
+    for kind, value in said.items():
+        check(kind, value, intents)
     turn = turn_of(store, turn_id, domain)
-    store.feedback(turn_id, author, kind, redacted(kind, value, turn, _redactor(turn, redactors)))
+    redactor = _redactor(turn, redactors)
+    store.feedback_all([{"turn": turn_id, "author": author, "kind": kind, "value": redacted(kind, value, turn, redactor)}
+                        for kind, value in said.items()])
 
 
 def hand_off(store: "Store", turn_id: str, author: str, reason: str = "", *, domain: str | None = None,
-             redactors: dict[str, Redactor] | None = None) -> None:
+             redactors: "Redactors | None" = None) -> None:
     """Redact the reason and put the turn's conversation on the desk; as `teach` for the rest."""
     turn = turn_of(store, turn_id, domain)
     why = redacted("comment", reason.strip(), turn, _redactor(turn, redactors))
@@ -81,8 +91,8 @@ def turn_of(store: "Store", turn_id: str, domain: str | None = None) -> dict[str
     return turn
 
 
-def _redactor(turn: dict[str, Any], redactors: dict[str, Redactor] | None) -> Redactor:
-    return Redactor() if redactors is None else redactors.setdefault(turn["session"], Redactor())
+def _redactor(turn: dict[str, Any], redactors: "Redactors | None") -> Redactor:
+    return Redactor() if redactors is None else redactors.of(turn["session"])
 
 
 def unknown_turn(turn_id: str) -> str:

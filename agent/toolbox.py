@@ -1,15 +1,17 @@
-"""Runs a domain's tools: finds them by `module:function`, checks arguments, turns failures into sentences."""
+"""Runs a domain's tools, found by `module:function`, or an app's: checks arguments, turns failures into sentences."""
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from agent.domain import Domain, Intent
 from agent.errors import DomainError
+from agent.signs import harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +35,70 @@ def find(name: str) -> Any:
         raise DomainError(f"There is no tool {name!r} ({error}); correct `tool` in domain.toml.") from error
 
 
-def changes(intent: Intent) -> bool:
-    """Whether the intent's tool changes something, so that a person has to say yes first."""
-    return bool((find(intent.tool).metadata or {}).get("changes")) if intent.tool else False
+def changes(intent: Intent, tools: Mapping[str, Any] = MappingProxyType({})) -> bool:
+    """Whether the intent's tool changes something, so that a person has to say yes first; `tools`: an app's, by intent."""
+    tool = tools.get(intent.name) or (find(intent.tool) if intent.tool else None)
+    return bool((tool.metadata or {}).get("changes")) if tool else False
 
 
 def run(domain: Domain, intent: Intent, arguments: Mapping[str, Any], state: Path, key: str, now: datetime) -> Result:
-    """Call the tool; a refusal, bad arguments or a crash become a Result that says so. Source: langchain_core.tools."""
-    from langchain_core.tools import ToolException
-    from pydantic import ValidationError
-
+    """Call the domain's tool; a refusal, bad arguments or a crash become a Result that says so."""
     tool = find(intent.tool)
     state.mkdir(parents=True, exist_ok=True)
     site = {"data": domain.folder / "data", "state": state, "key": key, "now": now}
     try:
         result = tool.invoke(dict(arguments), config={"configurable": site})
         return Result(result["summary"])
-    except ToolException as error:
-        return Result(str(error), failed=True)
-    except ValidationError as error:
+    except Exception as error:  # a tool may be anybody's code: what it raises is explained, never a crash
+        return _failed(error)
+
+
+async def call(tool: Any, arguments: Mapping[str, Any], site: Mapping[str, Any]) -> Result:
+    """Call an app's tool on its own event loop; as `run` for what goes wrong. `site`: what its `configurable` holds."""
+    try:
+        return Result(spoken(await tool.ainvoke(dict(arguments), config={"configurable": dict(site)})) or "That is done.")
+    except Exception as error:  # as above
+        return _failed(error)
+
+
+def install(domain: Domain, tools: Mapping[str, Any]) -> Domain:
+    """The domain with an app's tools in the place of its own, by intent; DomainError where one cannot answer its intent."""
+    intents = dict(domain.intents)
+    for name, tool in tools.items():
+        if name not in intents:
+            raise DomainError(f"There is no intent {name!r} for the tool {tool.name!r}; {domain.name} knows "
+                              f"{', '.join(sorted(intents))}.")
+        wanted = tool.get_input_jsonschema()
+        needed = [each for each in wanted.get("required", ()) if each not in dict(intents[name].slots)]
+        if needed:
+            raise DomainError(f"The tool {tool.name!r} needs {', '.join(needed)}, which the intent {name!r} of {domain.name} "
+                              f"does not ask for (it has {', '.join(dict(intents[name].slots)) or 'no slots'}); give those "
+                              "arguments a default or choose another intent.")
+        intents[name] = replace(intents[name], answer="tool", tool=tool.name)
+    return replace(domain, intents=intents)
+
+
+def spoken(said: Any) -> str:
+    """What an app's tool gave, as a person can read it: its `summary` or text, else its names and values."""
+    if isinstance(said, Mapping):
+        told = said.get("summary") or said.get("text")  # a block of LangChain's content has a text
+        return spoken(told) if told else ", ".join(f"{name}: {spoken(each)}" for name, each in said.items())
+    if isinstance(said, list | tuple):
+        return ", ".join(filter(None, map(spoken, said)))
+    return "" if said is None else harmless(str(said)).strip()
+
+
+def _failed(error: Exception) -> Result:
+    """What a tool raised, as a sentence for the person. Source: langchain_core.tools."""
+    from langchain_core.tools import ToolException
+    from pydantic import ValidationError
+
+    if isinstance(error, ToolException):
+        return Result(harmless(str(error)), failed=True)
+    if isinstance(error, ValidationError):
         first = error.errors()[0]
         return Result(_explain(first), failed=True, slot=str(first["loc"][0]) if first["loc"] else "")
-    except Exception as error:  # a tool may be anybody's code: what it raises is explained, never a crash
-        return Result(f"That did not work just now ({type(error).__name__}). Please try again, or ask for a person.", failed=True)
+    return Result(f"That did not work just now ({type(error).__name__}). Please try again, or ask for a person.", failed=True)
 
 
 def _explain(first: Mapping[str, Any]) -> str:

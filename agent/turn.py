@@ -3,17 +3,19 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent import dialogue, prompt, signals, slots, toolbox
 from agent.dialogue import Move, State
+from agent.documents import look_up
 from agent.domain import Intent, asked_as
-from agent.errors import EngineError
+from agent.durable import finish
+from agent.errors import EngineError, RetuneError
 from agent.guard import Guard
-from agent.redact import Redactor
 from agent.sentences import SentenceFeeder
 from agent.serving import Serving
 from agent.signs import harmless
@@ -30,9 +32,11 @@ STATES = {"docs": "answered", "fixed": "answered", "handoff": "handoff", "run": 
 class RunningTurn:
     """The state of one running turn; its serving stays the same whatever is swapped meanwhile."""
 
-    def __init__(self, agent: "Agent", serving: Serving, text: str, session: str, author: str = "") -> None:
-        self.agent, self.serving, self.text, self.author = agent, serving, text, author
-        self.redactor = agent.redactors.setdefault(session, Redactor())
+    def __init__(self, agent: "Agent", serving: Serving, text: str, session: str, author: str = "",
+                 claimed: Sequence[tuple[str, str]] = ()) -> None:
+        """`claimed`: questions and replies that count as said before where the session has no turns of its own."""
+        self.agent, self.serving, self.text, self.author, self.claimed = agent, serving, text, author, claimed
+        self.redactor = agent.redactors.of(session)
         self.turn = Turn(id=uuid.uuid4().hex, session=session, domain=agent.domain.name, bundle=serving.bundle.name,
                          question=text, redacted="")
         self.state, self.messages, self.history = State(), [], []
@@ -58,24 +62,31 @@ class RunningTurn:
             if rest := restore.close():
                 yield Delta(rest)
             error = None
-        except EngineError as failure:
-            error = str(failure)
+        except Exception as failure:
+            error = str(failure) if isinstance(failure, RetuneError) else f"The turn failed ({type(failure).__name__})."
             raise
         finally:  # failed and cancelled turns are logged too, with their flag, before anything else happens
             reply = "".join(said).strip()
             self._mark("total")
             changed = {"reply": reply} | ({"state": "error", "flags": (*self.turn.flags, "error")} if error else {})
             self.turn = replace(self.turn, **changed)
-            agent.store.log(self.turn, self.state.table() if not error else saved["state"], self.messages,
-                            self.handoff, error, signals.weak(self.before, self.turn, self.was_asked))
+            cancelled = await finish(partial(
+                agent.store.log, self.turn, self.state.table() if not error else saved["state"], self.messages,
+                self.handoff, error, signals.weak(self.before, self.turn, self.was_asked)))
+            agent.observed(self.turn, error)
+            if cancelled:
+                raise cancelled
         yield Done(self.turn, self.redactor.restore(reply))
 
     def _open(self) -> dict[str, Any]:
         saved = self.agent.store.session(self.turn.session, self.agent.domain.name, self.author)
         self.before, open_at = self.agent.store.last_turn(self.turn.session), State.of(saved["state"])
         self.was_asked = bool(open_at.asking or open_at.confirming or open_at.options)
-        self.history = [line for pair in self.agent.store.history(self.turn.session, 2) for line in pair]
-        self.redactor.reserve("\n".join(self.history))
+        said = self.agent.store.history(self.turn.session, 2) if self.before else self.claimed[-2:]
+        self.history = [line for pair in said for line in pair]
+        if not self.before:  # nothing is known of it but what the app says
+            self.history = [self.redactor.redact(tidy(line[:self.agent.settings.max_message])) for line in self.history]
+        self.redactor.reserve("\n".join([*self.history, str(saved["state"])]))
         return saved
 
     async def _answer(self) -> AsyncIterator[Event]:
@@ -95,7 +106,7 @@ class RunningTurn:
         self.vector = self.serving.index.ahead(self.turn.redacted)  # most messages are looked up: while they are routed
         route = await asyncio.to_thread(self._route)
         self._mark("route")
-        move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, toolbox.changes)
+        move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, self._changes)
         self._take(move, route)
         yield Routed(self.turn)
         if move.kind == "docs":
@@ -150,7 +161,10 @@ class RunningTurn:
         question = move.question or self.turn.redacted
         leans = slots.is_follow_up(question) and bool(self.history)
         looked_up = asked_as(self.history if leans else (), question)
-        found = await asyncio.to_thread(self._search, looked_up)
+        if self.agent.retriever:
+            found = await look_up(self.agent.retriever, looked_up, prompt.MAX_FACTS, self.redactor.redact)
+        else:
+            found = await asyncio.to_thread(self._search, looked_up)
         self.turn = replace(self.turn, passages=tuple(found))
         self._mark("retrieve")
         sources = [prompt.fact(passage.title, passage.heading, passage.text) for passage in found]
@@ -222,7 +236,7 @@ class RunningTurn:
     async def _from_tool(self, move: Move) -> AsyncIterator[Event]:
         """The tool's own sentences: its figures and cautions are told as they stand."""
         domain, intent = self.agent.domain, self.agent.domain.intents[move.intent or ""]
-        result = await asyncio.to_thread(self._run_tool, intent, move.slots)
+        result = await self._run_tool(intent, move.slots)
         self._mark("tool")
         self.turn = replace(self.turn, tool_arguments=move.slots, tool_result=result.summary,
                             state="failed" if result.failed else "done")
@@ -237,15 +251,28 @@ class RunningTurn:
 
     def _taken_up(self) -> str:
         """How the wish that was interrupted is taken up again, or an empty string."""
-        back = dialogue.resume(self.agent.domain, self.state, self._read, toolbox.changes)
+        back = dialogue.resume(self.agent.domain, self.state, self._read, self._changes)
         self.state = back.state if back else self.state
         return dialogue.open_question(self.agent.domain, back.state) if back else ""
 
-    def _run_tool(self, intent: Intent, values: dict[str, Any]) -> toolbox.Result:
+    async def _run_tool(self, intent: Intent, values: dict[str, Any]) -> toolbox.Result:
         """Tools get the person's own words back where a mark stands for them; the log keeps the mark."""
-        agent = self.agent
-        restored = {name: self.redactor.restore(value) if isinstance(value, str) else value for name, value in values.items()}
-        return toolbox.run(agent.domain, intent, restored, agent.tool_state, self.turn.id, agent.now())
+        agent, redactor = self.agent, self.redactor
+        for name, value in values.items():
+            if isinstance(value, str) and redactor.lost(value):
+                return toolbox.Result(f"I no longer have the {name} that you told me. Please tell me once more.", True, name)
+        restored = {name: redactor.restore(value) if isinstance(value, str) else value for name, value in values.items()}
+        if tool := agent.tools.get(intent.name):
+            site = {"key": self.turn.id, "session": self.turn.session, "author": self.author, "now": agent.now()}
+            result = await toolbox.call(tool, restored, site)
+        else:
+            key, now = self.turn.id, agent.now()
+            result = await asyncio.to_thread(toolbox.run, agent.domain, intent, restored, agent.tool_state, key, now)
+        said_again = tool or restored != values  # what may hold a private value of the person's
+        return replace(result, summary=redactor.redact(result.summary)) if said_again else result
+
+    def _changes(self, intent: Intent) -> bool:
+        return toolbox.changes(intent, self.agent.tools)
 
     def _mark(self, stage: str, once: bool = False) -> None:
         if once and stage in self.turn.timings_ms:

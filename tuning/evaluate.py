@@ -17,6 +17,7 @@ import numpy as np
 from agent import redflags
 from agent.agent import Agent
 from agent.domain import Domain, asked_as
+from agent.redactors import Redactors
 from agent.retrieve import Index
 from agent.router import Router
 from agent.store import Store
@@ -81,7 +82,7 @@ def conversations_report(agent: Agent) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(f"sqlite:///{folder}/store.db")
             store.open()
-            fresh = replace(agent, store=store, now=lambda: CLOCK, redactors={}, tool_state=Path(folder) / "tools")
+            fresh = replace(agent, store=store, now=lambda: CLOCK, redactors=Redactors(), tool_state=Path(folder) / "tools")
             reply = None
             for text in row["turns"]:
                 reply = asyncio.run(fresh.ask(text, row["id"]))

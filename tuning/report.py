@@ -11,6 +11,7 @@ from typing import Any
 from agent import prompt
 from agent.agent import Agent
 from agent.domain import Domain
+from agent.redactors import Redactors
 from agent.serving import Bases, Serving
 from agent.store import Store
 from tuning import evaluate, judge, metrics
@@ -88,7 +89,7 @@ def _end_to_end(agent: Agent, limit: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/store.db")
         store.open()
-        fresh = replace(agent, store=store, redactors={}, tool_state=Path(folder) / "tools")
+        fresh = replace(agent, store=store, redactors=Redactors(), tool_state=Path(folder) / "tools")
         for row in rows:
             history = row.get("history", [])
             if history:  # the turn before is asked first, so that a follow-up has something to follow

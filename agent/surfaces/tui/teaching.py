@@ -16,7 +16,7 @@ from agent.surfaces.tui.screens.dialogs import Edit, Line, Pick
 
 if TYPE_CHECKING:
     from agent.domain import Domain
-    from agent.redact import Redactor
+    from agent.redactors import Redactors
     from agent.store import Store
     from agent.surfaces.tui.app import RetuneApp
     from agent.surfaces.tui.widgets.message import Message
@@ -107,14 +107,14 @@ async def undo(message: "Message") -> None:
 
 async def say(message: "Message", kind: str, value: str | None = None) -> bool:
     """Keep what the person says about the answer, and show it; False, with the reason told, where that cannot be."""
-    def keep(domain: "Domain", redactors: "dict[str, Redactor] | None") -> None:
+    def keep(domain: "Domain", redactors: "Redactors | None") -> None:
         _teaching().teach(message.app.store, _row(message)["id"], kind, message.app.author, value, domain=domain.name,
                           intents=domain.intents, redactors=redactors)
 
     return await _deed(message, keep)
 
 
-def known(app: "RetuneApp", name: str) -> "tuple[Domain, dict[str, Redactor] | None]":
+def known(app: "RetuneApp", name: str) -> "tuple[Domain, Redactors | None]":
     """A domain, and the redactors of its conversations if its agent is loaded; blocks. DomainError if it is not there."""
     from agent.domain import Domain
 
@@ -165,7 +165,7 @@ async def _better(message: "Message", title: str, text: str) -> None:
         await say(message, "correction", better)
 
 
-async def _deed(message: "Message", do: "Callable[[Domain, dict[str, Redactor] | None], None]", remember: bool = True) -> bool:
+async def _deed(message: "Message", do: "Callable[[Domain, Redactors | None], None]", remember: bool = True) -> bool:
     """Do it in a thread, one after another, and show what the store knows then; False, the reason told, if it is refused."""
     row, app = _row(message), message.app
     before = own(message)
