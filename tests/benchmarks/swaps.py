@@ -95,14 +95,15 @@ class Log:
         if " answers now, after " in said:
             self.announced.append((time.perf_counter(), int(said.partition(" ")[0].rpartition("@")[2])))
 
-    def take(self, done: Done, began: float, newest: int, swapping: bool) -> None:
-        """Judge an answer: `newest` is the version that was announced last when its turn began."""
+    def take(self, done: Done, began: float, before: int, swapping: bool) -> None:
+        """Judge an answer: it may come from the version that was announced last when its turn began, `before` announcements
+        ago then, or from one that was announced since."""
         version, found = int(done.turn.bundle.rpartition("@")[2]), spoken(done.reply)
-        said = {self.words.get(version)}
+        said, fresh = {self.words.get(version)}, {number for _, number in self.announced[max(0, before - 1):]}
         self.answers.append({
             "began": began, "version": version, "swapping": swapping, "first_ms": done.turn.timings_ms.get("first_token", 0.0),
             "mixed": len(found) > 1, "without_a_word": not found,
-            "stale": version < newest or (len(found) == 1 and found != said), "reply": done.reply})
+            "stale": (before > 0 and version not in fresh) or (len(found) == 1 and found != said), "reply": done.reply})
 
     def of(self, version: int) -> list[dict[str, Any]]:
         """The answers of one version."""
@@ -111,10 +112,11 @@ class Log:
 
 async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: Sequence[Asked], swaps: int, streams: int,
                         each: int, calm: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Versions are published and promoted, one after another, while that many sessions ask and ask.
+    """Versions are published, promoted and taken back, one after another, while that many sessions ask and ask.
 
     parts: word -> generator folder; each: answers of a version before the next one comes; calm: answers without swaps, before
-    and after. `agent` follows the registry and its notices go to `log.hear`.
+    and after. Every second swap is a rollback to the version before, which has another word. `agent` follows the registry and
+    its notices go to `log.hear`.
     """
     registry = Registry(agent.domain, agent.settings.home)
     starter = registry.get()
@@ -123,7 +125,7 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
 
     async def talk(number: int) -> None:
         while not over.is_set():
-            newest, swapping = (log.announced[-1][1] if log.announced else 0), log.swapping
+            before, swapping = len(log.announced), log.swapping
             one, began = next(kept), time.perf_counter()
             try:
                 done = await agent.ask(one.question, f"bench-{number}")
@@ -134,7 +136,7 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
             if not done.turn.engine.startswith("vllm"):
                 log.quiet += 1
             else:
-                log.take(done, began, newest, swapping)
+                log.take(done, began, before, swapping)
 
     async def until(true: Callable[[], Any], what: str) -> None:
         deadline = time.perf_counter() + PATIENCE_S
@@ -159,11 +161,24 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
         await until(lambda: not follower.room() or (follower.ahead and follower.ahead.bundle.version == version), "loading")
         before, promoted = registry.aliases()["champion"], time.perf_counter()
         await asyncio.to_thread(registry.promote, version, before, "bench", BY)
+        return {"ahead_s": promoted - began} | await answered(version, promoted)
+
+    async def go_back() -> dict[str, Any]:
+        began = time.perf_counter()
+        chosen = await asyncio.to_thread(registry.rollback, "bench", BY)
+        return await answered(chosen.version, began)
+
+    async def answered(version: int, began: float) -> dict[str, Any]:
+        """Wait until it serves and has answered; `began`: when the alias was set."""
         await until(lambda: log.announced and log.announced[-1][1] == version, "the swap")
         served = log.announced[-1][0]
-        await until(lambda: len(log.of(version)) >= each, f"an answer of version {version}")
-        first = min(row["began"] + row["first_ms"] / 1000 for row in log.of(version))
-        return {"version": version, "ahead_s": promoted - began, "swap_s": served - promoted, "first_word_s": first - promoted}
+
+        def fresh() -> list[dict[str, Any]]:
+            return [row for row in log.of(version) if row["began"] >= served]
+
+        await until(lambda: len(fresh()) >= each, f"an answer of version {version}")
+        first = min(row["began"] + row["first_ms"] / 1000 for row in fresh())
+        return {"version": version, "swap_s": served - began, "first_word_s": first - began}
 
     talking = asyncio.gather(*(talk(number) for number in range(streams)))
     rows: list[dict[str, Any]] = []
@@ -173,7 +188,7 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
         await until(lambda: len(log.answers) >= skip + calm, "answers without swaps")
         log.swapping = True
         for number in range(swaps):
-            rows.append(await change(WORDS[(number + 1) % len(WORDS)]))
+            rows.append(await go_back() if number % 2 else await change(WORDS[1 + number // 2 % 2]))
             say(f"swap {number + 1} of {swaps}: {rows[-1]['swap_s']:.2f} s, first word after {rows[-1]['first_word_s']:.2f} s; "
                 + ", ".join(f"{key} {value}" for key, value in judged(log).items()))
         log.swapping = False
@@ -202,7 +217,8 @@ def table(agent: Agent, log: Log, rows: list[dict[str, Any]], streams: int, seco
     found = judged(log) | {"swaps": len(rows), "streams": streams, "seconds": round(seconds, 1), "quiet": log.quiet,
                            "logged": sum(states.values()) - states["error"], "logged_as_error": states["error"],
                            "told": len(log.answers) + log.quiet}
-    found |= {key: spread([row[key] for row in rows]) for key in ("ahead_s", "swap_s", "first_word_s")}
+    found |= {key: spread([row[key] for row in rows if key in row]) for key in ("ahead_s", "swap_s", "first_word_s")}
+    found["rollbacks"] = sum("ahead_s" not in row for row in rows)
     found |= {f"first_token_{kind}_ms": {"n": len(values)} | spread(values) for kind, values in first.items()}
     wrong = [row for row in log.answers
              if row["version"] in log.words and (row["mixed"] or row["stale"] or row["without_a_word"])]
