@@ -67,7 +67,7 @@ def swaps(name: str, made: dict[str, Any]) -> str:
     """Versions under streams."""
     calm, under = made["first_token_calm_ms"], made["first_token_swapping_ms"]
     return "\n".join([
-        f"| {made['swaps']} swaps under {made['streams']} streams, {made['rollbacks']} of them rollbacks | |", "|---|---|",
+        f"| {made['swaps']} swaps under {made['streams']} streams, {made['published']} new versions, {made['rollbacks']} rollbacks | |", "|---|---|",
         f"| answers | {made['answers']} |", f"| failed | {made['failed']} |", f"| words of two versions in one answer | {made['mixed']} |",
         f"| answered by an old version after the new was announced | {made['stale']} |",
         f"| without the version's word | {made['without_a_word']} |",

@@ -33,6 +33,7 @@ from agent.types import Done
 from agent.vllm.wire import Server
 
 WORDS = ("amber", "violet", "silver")
+FLIPS = 4  # times that a version becomes champion before the next one is published
 SAYS = 24  # times a word is said in a row that teaches it
 PATIENCE_S = 300.0  # for one version to answer
 BY = "bench"
@@ -115,8 +116,8 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
     """Versions are published, promoted and taken back, one after another, while that many sessions ask and ask.
 
     parts: word -> generator folder; each: answers of a version before the next one comes; calm: answers without swaps, before
-    and after. Every second swap is a rollback to the version before, which has another word. `agent` follows the registry and
-    its notices go to `log.hear`.
+    and after. Every second swap is a rollback to the first version, which has another word; a new one comes after `FLIPS`
+    promotions of the one before. `agent` follows the registry and its notices go to `log.hear`.
     """
     registry = Registry(agent.domain, agent.settings.home)
     starter = registry.get()
@@ -151,22 +152,25 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
             shutil.rmtree(built, ignore_errors=True)
             shutil.copytree(starter.part("router"), built / "router")
             shutil.copytree(parts[word], built / "generator")
-            made = registry.publish(built, told, by=BY).version
-            registry.set_challenger(made, "about to be promoted", BY)  # as a retraining does
-            return made
+            return registry.publish(built, told, by=BY).version
 
-        began, follower = time.perf_counter(), agent.follower
-        version = await asyncio.to_thread(publish)
+        began, version = time.perf_counter(), await asyncio.to_thread(publish)
         log.words[version] = word
+        row = await promote(version)
+        return row | {"ahead_s": row["promoted"] - began}
+
+    async def promote(version: int) -> dict[str, Any]:
+        follower = agent.follower
+        await asyncio.to_thread(registry.set_challenger, version, "about to be promoted", BY)  # as a retraining does
         await until(lambda: not follower.room() or (follower.ahead and follower.ahead.bundle.version == version), "loading")
-        before, promoted = registry.aliases()["champion"], time.perf_counter()
+        before, began = registry.aliases()["champion"], time.perf_counter()
         await asyncio.to_thread(registry.promote, version, before, "bench", BY)
-        return {"ahead_s": promoted - began} | await answered(version, promoted)
+        return await answered(version, began) | {"promoted": began}
 
     async def go_back() -> dict[str, Any]:
         began = time.perf_counter()
         chosen = await asyncio.to_thread(registry.rollback, "bench", BY)
-        return await answered(chosen.version, began)
+        return await answered(chosen.version, began) | {"rollback": True}
 
     async def answered(version: int, began: float) -> dict[str, Any]:
         """Wait until it serves and has answered; `began`: when the alias was set."""
@@ -188,7 +192,13 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
         await until(lambda: len(log.answers) >= skip + calm, "answers without swaps")
         log.swapping = True
         for number in range(swaps):
-            rows.append(await go_back() if number % 2 else await change(WORDS[1 + number // 2 % 2]))
+            nth, back = divmod(number, 2)
+            if back:
+                rows.append(await go_back())
+            elif nth % FLIPS:
+                rows.append(await promote(max(log.words)))
+            else:
+                rows.append(await change(WORDS[1 + nth // FLIPS % 2]))
             say(f"swap {number + 1} of {swaps}: {rows[-1]['swap_s']:.2f} s, first word after {rows[-1]['first_word_s']:.2f} s; "
                 + ", ".join(f"{key} {value}" for key, value in judged(log).items()))
         log.swapping = False
@@ -218,7 +228,7 @@ def table(agent: Agent, log: Log, rows: list[dict[str, Any]], streams: int, seco
                            "logged": sum(states.values()) - states["error"], "logged_as_error": states["error"],
                            "told": len(log.answers) + log.quiet}
     found |= {key: spread([row[key] for row in rows if key in row]) for key in ("ahead_s", "swap_s", "first_word_s")}
-    found["rollbacks"] = sum("ahead_s" not in row for row in rows)
+    found |= {"published": sum("ahead_s" in row for row in rows), "rollbacks": sum("rollback" in row for row in rows)}
     found |= {f"first_token_{kind}_ms": {"n": len(values)} | spread(values) for kind, values in first.items()}
     wrong = [row for row in log.answers
              if row["version"] in log.words and (row["mixed"] or row["stale"] or row["without_a_word"])]
