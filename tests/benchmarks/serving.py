@@ -167,7 +167,7 @@ async def swapping(bench: Bench, plain: Plain) -> dict[str, Any]:
             say(f"an adapter that says {word}: loss {loss:.3f} after {time.perf_counter() - began:.0f} s")
     log = swaps.Log()
     with closing(bench.agent(told.said, follow=True, on_notice=log.hear)) as agent:
-        return await swaps.under_streams(agent, log, made, speed.questions(agent, 400), told.swaps, told.streams,
+        return await swaps.under_streams(agent, log, made, speed.questions(agent, told.questions), told.swaps, told.streams,
                                          told.answers, told.calm, say)
 
 
@@ -268,6 +268,8 @@ def arguments() -> argparse.Namespace:
     add("--batch", type=numbers, default=[1, 16], help="streams of adapters")
     add("--swaps", type=int, default=200)
     add("--answers", type=int, default=4, help="of each version, before the next comes")
+    add("--questions", type=int, default=24, help="of swaps: few, so that each version meets those whose cached prompts another "
+        "version has left")
     add("--said", type=int, default=24, help="longest answer of swaps, in tokens")
     add("--calm", type=int, default=64, help="answers without swaps, before and after")
     add("--taught", type=Path, help="a folder where the adapters that swaps are told by are kept for the next run")
