@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import postgres
 import pytest
 
 from agent import paths
@@ -49,9 +50,42 @@ def settings(home: Path, real_models: Path, index: Path) -> Settings:
     return Settings.load(home=home)
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server that is this process's own."""
+    if (programs := postgres.find()) is None:
+        pytest.skip(postgres.MISSING)
+    made = postgres.Server(programs)
+    yield made
+    made.remove()
+
+
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Store]:
-    """An empty store in the test's folder."""
+def sqlite_db(tmp_path: Path) -> Iterator[Store]:
+    """An empty store in a file in the test's folder."""
     with closing(Store(f"sqlite:///{tmp_path / 'retune.db'}")) as made:
         made.open()
         yield made
+
+
+@pytest.fixture
+def postgres_db(server: postgres.Server) -> Iterator[Store]:
+    """An empty store on PostgreSQL."""
+    with closing(Store(server.empty())) as made:
+        made.open()
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def db(request: pytest.FixtureRequest) -> Store:
+    """An empty store, once in each kind of database."""
+    return request.getfixturevalue("sqlite_db" if request.param == "sqlite" else "postgres_db")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without a table, once of each kind; SQLite's file is not there yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'retune.db'}"
+    server = request.getfixturevalue("server")
+    return server.url(server.create())

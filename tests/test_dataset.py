@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from taught import ASKED, FACT, START, bag, library, opened, say, tell
+from taught import ASKED, FACT, START, bag, library, say, tell
 
 from agent.domain import Domain
 from agent.errors import DataError
@@ -24,12 +24,10 @@ def domain(tmp_path: Path) -> Domain:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    made = opened(tmp_path)
+def store(db: Store) -> Store:
     for name in ("ann", "ben"):
-        quarantine.trust(made, name)
-    yield made
-    made.close()
+        quarantine.trust(db, name)
+    return db
 
 
 def label(store: Store, domain: Domain, text: str, intent: str, author: str = "ann", after: float = 0, **changes) -> str:

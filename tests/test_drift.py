@@ -1,8 +1,6 @@
 """Drift is seen within some hundred turns, and hardly ever where there is none."""
 
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,10 +17,8 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(home: Path):
-    with closing(Store(f"sqlite:///{home / 'retune.db'}")) as made:
-        made.open()
-        yield made
+def store(db: Store) -> Store:
+    return db
 
 
 def talk(store: Store, sessions: int, *, first: int = 0, outside: float = 0.1, sure: float = 0.85, disliked: float = 0.05,

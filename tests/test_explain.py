@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from taught import library, opened, tell
+from taught import library, tell
 from typer.testing import CliRunner
 
 from agent import models, paths
@@ -50,10 +50,8 @@ def manifest(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = opened(tmp_path)
-    yield made
-    made.close()
+def store(db: Store) -> Store:
+    return db
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Who asks to be forgotten leaves no word in the database or the home, others lose nothing, and who learned is named."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from filelock import FileLock
-from taught import library, opened, say, tell
+from taught import library, say, tell
 from test_lineage import publish, row
 
 from agent import paths
@@ -28,6 +27,7 @@ from tuning.review import decide
 
 TABLES = (authors, feedback, forgotten, handoffs, reviews, sessions, signals, turns)
 WORD = "Zwetschgenknoedel"
+ON_FILE = pytest.mark.parametrize("db", ["sqlite"], indirect=True)  # what is about a file's bytes
 
 
 @pytest.fixture
@@ -36,10 +36,8 @@ def domain(tmp_path: Path) -> Domain:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = opened(tmp_path)
-    yield made
-    made.close()
+def store(db: Store) -> Store:
+    return db
 
 
 @pytest.fixture
@@ -86,6 +84,7 @@ def test_all_that_a_person_wrote_and_said_goes_and_what_is_others_stays(store, d
     assert store.check() == []
 
 
+@ON_FILE
 def test_no_word_and_no_name_is_left_in_the_databases_bytes(store, domain, settings, turn_of):
     tell(store, turn_of["bob"], "comment", "Quittenbrot " * 2000, "ann")
     with store.writing() as at:
@@ -99,6 +98,7 @@ def test_no_word_and_no_name_is_left_in_the_databases_bytes(store, domain, setti
     assert b"Pfannkuchen" in bytes_of(store) and store.check() == []
 
 
+@ON_FILE
 def test_a_journal_that_somebody_reads_is_said_to_be_there_still(store, domain, settings, turn_of):
     with store.reading() as reader:
         reader.execute(sa.select(turns)).all()  # a view of before, which the journal has to keep
@@ -127,6 +127,7 @@ def test_somebody_who_is_not_there_is_refused_with_who_might_be_meant(store, dom
     assert everything(store) == before
 
 
+@ON_FILE
 def test_a_forgotten_word_is_searched_for_in_vain_and_others_are_found(store, domain, settings, turn_of):
     say(store, domain, "ЩЮЪ", session="s-ann")
     three = "щюъ".encode()[1:]  # as the index alone has it; the first byte may be shared with the entry before

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from taught import ASKED, FACT, START, library, opened, say, tell
+from taught import ASKED, FACT, START, library, say, tell
 
 from agent import prompt
 from agent.domain import Domain
@@ -18,10 +18,8 @@ def domain(tmp_path: Path) -> Domain:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    made = opened(tmp_path)
-    yield made
-    made.close()
+def store(db: Store) -> Store:
+    return db
 
 
 def only(store: Store, domain: Domain):

@@ -1,11 +1,11 @@
 """A bundle tells which rows it learned and whose they were; a part taken over unchanged learned elsewhere."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from taught import library, opened, say, tell
+from taught import library, say, tell
 
 from agent.domain import Domain
 from agent.errors import BundleError
@@ -24,10 +24,8 @@ def domain(tmp_path: Path) -> Domain:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = opened(tmp_path)
-    yield made
-    made.close()
+def store(db: Store) -> Store:
+    return db
 
 
 @pytest.fixture

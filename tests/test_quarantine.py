@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
-from taught import FACT, START, bag, library, opened, say, tell
+from taught import FACT, START, bag, library, say, tell
 
 from agent.domain import Domain
 from agent.encoder import Encoder
 from agent.errors import DataError
 from agent.models import find
+from agent.store import Store
 from tuning import quarantine
 from tuning.dataset import Text, build
 from tuning.quarantine import Caution, conflicts, inspect
@@ -29,10 +29,8 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Domain:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    made = opened(tmp_path)
-    yield made
-    made.close()
+def store(db: Store) -> Store:
+    return db
 
 
 def row(text: str, intent: str = "opening", author: str = "ann", hours: float = 0) -> Row:

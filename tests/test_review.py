@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from taught import library, opened, say, tell
+from taught import library, say, tell
 from typer.testing import CliRunner
 
 from agent.domain import Domain
@@ -33,10 +33,8 @@ def domain(tmp_path: Path) -> Domain:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    made = opened(tmp_path)
-    yield made
-    made.close()
+def store(db: Store) -> Store:
+    return db
 
 
 def label(store: Store, domain: Domain, text: str, intent: str = "opening", author: str = "eve", **changes) -> str:

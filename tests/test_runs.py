@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +22,8 @@ LONG = 60.0
 
 
 @pytest.fixture
-def store(home: Path):
-    with closing(Store(f"sqlite:///{home / 'retune.db'}")) as made:
-        made.open()
-        yield made
+def store(db: Store) -> Store:
+    return db
 
 
 def taken(store: Store, window: str = "w1", lease_s: float = LONG, holder: str = "ann", job: str = "retrain shop") -> Run:

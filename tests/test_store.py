@@ -124,7 +124,7 @@ def test_nul_and_half_characters_become_the_replacement_character(db):
 def test_json_is_kept_readable_on_disk(db):
     db.log(turn(), {"said": "你好"})
     with db.reading() as at:
-        held = at.exec_driver_sql("SELECT state FROM sessions").scalar()
+        held = at.exec_driver_sql("SELECT CAST(state AS TEXT) FROM sessions").scalar()
     assert json.loads(held) == {"said": "你好"} and "你好" in held
 
 

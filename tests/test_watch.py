@@ -1,6 +1,5 @@
 """Falling thumbs take a bundle back by themselves, once; steady ones never do, but for the chance that was allowed."""
 
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,10 +23,8 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(home: Path):
-    with closing(Store(Settings.load(home=home).database_url)) as made:
-        made.open()
-        yield made
+def store(db: Store) -> Store:
+    return db
 
 
 @pytest.fixture

@@ -85,7 +85,8 @@ def claim(store: Store, job: str, window: str, holder: str, lease_s: float = LEA
             at.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"run {job}"))))
         now = datetime.now(UTC)
         which = (runs.c.job == job) & ((runs.c.window == window) | (runs.c.status == RUNNING))
-        found = [dict(row) for row in at.execute(sa.select(runs).where(which)).mappings()]
+        # locked, or a run that its holder ends just now would be read as one left behind
+        found = [dict(row) for row in at.execute(sa.select(runs).where(which).with_for_update()).mappings()]
         if any(row["status"] == RUNNING and row["lease_until"] > _iso(now) for row in found):
             return None
         mine = next((row for row in found if row["window"] == window), None)
