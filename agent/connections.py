@@ -1,18 +1,23 @@
-"""How connections to a database are made: SQLite's pragmas and transactions, and what values are fit to store."""
+"""How connections to a database are made: what SQLite and PostgreSQL are told first, and what values are fit to store."""
 
 import json
 import math
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
+
+PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
+            "tcp_user_timeout": "30000", "application_name": "retune"}
+"""What libpq is told unless the URL says otherwise: a server that vanished is noticed in half a minute, not in hours."""
 
 
 def engine_for(url: URL) -> sa.Engine:
     """An engine for SQLite or PostgreSQL; ImportError names a driver that is missing."""
     more: dict[str, Any] = {"json_serializer": _dump, "hide_parameters": True}
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True, **more)
+        return _postgresql(url, more)
     # No overflow: a connection that is made stays until `close`.
     made = sa.create_engine(url, max_overflow=0, **more)
 
@@ -29,6 +34,30 @@ def engine_for(url: URL) -> sa.Engine:
         at.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return made
+
+
+def _postgresql(url: URL, more: dict[str, Any]) -> sa.Engine:
+    patient = {name: value for name, value in PATIENCE.items() if name not in url.query}
+    made = sa.create_engine(url.update_query_dict(patient), pool_pre_ping=True, **more)
+
+    @sa.event.listens_for(made, "connect")
+    def _wait(connection: Any, _: Any) -> None:
+        with connection.cursor() as at:  # no option of the connection: poolers such as PgBouncer refuse those
+            at.execute("SET lock_timeout = '30s'")
+        connection.commit()
+
+    return made
+
+
+def insert(at: sa.Connection, table: sa.Table) -> Any:
+    """An insert that knows what to do about a row that is there, as both databases have it."""
+    return (postgresql if at.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def replace(at: sa.Connection, table: sa.Table, row: dict[str, Any], key: str) -> None:
+    """Put the row in the place of the one with the same `key`; two who do so at once leave one row."""
+    new = insert(at, table).values(row)
+    at.execute(new.on_conflict_do_update(index_elements=[key], set_={name: new.excluded[name] for name in row if name != key}))
 
 
 def _dump(value: Any) -> str:

@@ -10,7 +10,6 @@ closing it again would drop the POSIX locks of every SQLite connection in this p
 """
 
 import atexit
-import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -21,27 +20,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from agent import migrations
+from agent import migrations, postgresql
 from agent.connections import engine_for
 from agent.errors import StoreError
+from agent.remedies import DAMAGED, explain
 from tools.lock import hold
-
-DAMAGED = (
-    "{} is damaged and was left as it is; move it away or restore a backup, then start again; "
-    "`retune doctor` says more."
-)
-FORBIDDEN = "{} cannot be written; give yourself permission for the file and its folder."
-REMEDIES = {  # by SQLite's primary result code
-    3: FORBIDDEN,
-    5: "{} is held by another program; wait for it or end it, then try again.",
-    8: FORBIDDEN,
-    10: "The disk under {} reported an error; check it and the space left, then try again.",
-    11: DAMAGED,
-    13: "{} could not be written because the disk is full; free some space, then try again.",
-    14: "{} cannot be opened; check that it is a file and that you may write in its folder.",
-    26: DAMAGED,
-}
-ERRNOS = {errno.EACCES: 8, errno.EPERM: 8, errno.EROFS: 8, errno.ENOSPC: 13}
 
 
 def wal_bug() -> bool:
@@ -60,6 +43,8 @@ class Database:
                 raise StoreError(f"There is no store in {kind}; use sqlite:/// or postgresql://.")
             if kind == "sqlite" and (file in ("", ":memory:") or file.startswith("file:")):
                 raise StoreError("The store needs a file of its own; use sqlite:///FILE.")
+            if kind == "postgresql" and self.url.get_driver_name() != "psycopg":
+                raise StoreError("PostgreSQL is spoken to by psycopg; write its URL as postgresql+psycopg://.")
             self.engine = engine_for(self.url)
         except sa.exc.ArgumentError as error:
             raise StoreError("That is no database URL; use sqlite:///FILE.") from error
@@ -68,6 +53,8 @@ class Database:
         self.path = Path(file) if kind == "sqlite" else None
         self.name = file if self.path else self.url.render_as_string(hide_password=True)
         self._immediate = self.engine.execution_options(immediate=True)
+        one_view = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}  # by default each query has its own
+        self._views = self.engine if self.path else self.engine.execution_options(**one_view)
         self._opened = False
 
     def open(self) -> None:
@@ -101,7 +88,7 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """One view of the database, the same until it is left."""
         assert self._opened, f"open() comes first ({self.name})"
-        with self._explained(), self.engine.connect() as at:
+        with self._explained(), self._views.connect() as at:
             yield at
 
     @contextmanager
@@ -116,13 +103,19 @@ class Database:
         try:
             if not self.path:
                 with self._explained(), self.engine.connect() as at:
-                    return self._standing(migrations.version(at), full=True)
+                    version = migrations.version(at)
+                    return self._standing(version, full=True) + postgresql.problems(at, empty=version is None)
             if not self.path.exists():
                 return [f"{self.path} does not exist yet; Retune makes it at its first start."]
             with self._held(), self._explained():
                 return self._problems(self.path, full=True)
         except StoreError as error:
             return [str(error)]
+
+    def server(self) -> postgresql.Server:
+        """What a PostgreSQL server says of itself, open or not; StoreError if it cannot be reached."""
+        with self._explained(), self.engine.connect() as at:
+            return postgresql.look(at, empty=migrations.version(at) is None)
 
     def backup(self, to: Path) -> None:
         """Copy the living database whole to `to`; an earlier backup there is replaced."""
@@ -177,8 +170,9 @@ class Database:
 
     def _upgrade(self, at: sa.Connection) -> None:
         """To the newest schema in the open transaction; one process at a time."""
-        if not self.path:
-            at.exec_driver_sql("SELECT pg_advisory_xact_lock(7383)")
+        if not self.path:  # whoever comes second waits for as long as the first one takes
+            for said in ("SET LOCAL lock_timeout = 0", "SELECT pg_advisory_xact_lock(7383)", "SET LOCAL lock_timeout = '30s'"):
+                at.exec_driver_sql(said)
         version = migrations.version(at)
         if problems := self._standing(version, full=False):
             raise StoreError(problems[0])
@@ -188,6 +182,8 @@ class Database:
     def _standing(self, version: str | None, full: bool) -> list[str]:
         if version and version not in migrations.known():
             return [f"{self.name} was made by a newer Retune; update Retune, then start again."]
+        if full and version is None:
+            return [f"{self.name} has none of Retune's tables yet; Retune makes them at its first start."]
         if full and version != migrations.known()[-1]:
             return [f"{self.name} has an older schema; start Retune once to bring it up to date."]
         return []
@@ -225,7 +221,7 @@ class Database:
                 try:
                     stack.enter_context(hold(_beside(self.path, ".lock")))
                 except OSError as error:
-                    raise self._error(error) from error
+                    raise explain(self.name, error) from error
             yield
 
     @contextmanager
@@ -233,15 +229,7 @@ class Database:
         try:
             yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, sqlite3.Error, OSError) as error:
-            raise self._error(error) from error
-
-    def _error(self, error: Exception) -> StoreError:
-        cause = getattr(error, "orig", None) or error  # SQLAlchemy's own text quotes the query
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        if isinstance(error, OSError):
-            code = ERRNOS.get(error.errno or 0, 0)
-        said = REMEDIES.get(code, "{} cannot be used ({}); `retune doctor` says more.")
-        return StoreError(said.format(self.name, " ".join(str(cause).split())))
+            raise explain(self.name, error) from (error if self.path else None)  # PostgreSQL's own text quotes rows
 
 
 def _beside(path: Path, ending: str) -> Path:

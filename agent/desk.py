@@ -23,7 +23,7 @@ def open_handoff(at: sa.Connection, turn: dict[str, Any], reason: str, now: str,
 
 def wish(at: sa.Connection, turn_id: str, author: str, reason: str, now: str) -> None:
     """`Store.hand_off`."""
-    turn = at.execute(sa.select(turns).where(turns.c.id == turn_id).with_for_update()).mappings().first()
+    turn = at.execute(sa.select(turns).where(turns.c.id == turn_id).with_for_update(key_share=True)).mappings().first()
     if turn is None:
         raise DataError(teaching.unknown_turn(turn_id))
     held = _held(at, turn_id)

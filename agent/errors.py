@@ -48,6 +48,9 @@ class DataError(RetuneError):
 class StoreError(RetuneError):
     """The database cannot be opened, read or written."""
 
+    again = False
+    """Whether the same may do a moment later: the server was away, or two programs were in each other's way."""
+
 
 class EngineError(RetuneError):
     """The generator failed while answering; the turn is logged as failed."""

@@ -8,33 +8,33 @@ how the database under them is kept whole (that is `agent.database`). Bring othe
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from agent import conversations, desk, teaching
+from agent import conversations, desk, logbook, teaching
 from agent.connections import clean
 from agent.database import Database, wal_bug
 from agent.errors import DataError, StoreError
-from agent.schema import feedback, handoffs, sessions, signals, turns
+from agent.group import Group
+from agent.logbook import Before, Logged, now
+from agent.schema import feedback, handoffs, sessions, turns
 from agent.types import Message, Turn
 
 if TYPE_CHECKING:
     from agent.signals import Signal
 
-__all__ = ["Store", "feedback", "handoffs", "sessions", "turns", "wal_bug"]
+__all__ = ["Before", "Store", "feedback", "handoffs", "sessions", "turns", "wal_bug"]
 
 _session = sa.select(*(sessions.c[name] for name in "id domain author state created turns".split()))
-_as_is = (
-    "id session domain bundle reply intent state slots tool tool_arguments tool_result flags "
-    "abstained timings_ms engine prompt_tokens tokens"
-).split()
 
 
 class Store(Database):
-    """A database with Retune's rows; every method is one transaction."""
+    """A database with Retune's rows; every method is one transaction, which only turns share."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._logging: Group[Logged] = Group(self._write)
 
     def session(self, id: str, domain: str, author: str = "") -> dict[str, Any]:
         """Read or create: {"id", "domain", "author", "state": dialogue state, "created", "turns": count}.
@@ -45,12 +45,20 @@ class Store(Database):
         found = self._rows(mine)
         if not found or (found[0]["domain"] == domain and author and not found[0]["author"]):
             with self.writing() as at:
-                _begin_session(at, id, domain)
+                logbook.begin(at, {id: domain})
                 nobodys = (sessions.c.id == id) & (sessions.c.domain == domain) & (sessions.c.author == "")
                 at.execute(sessions.update().where(nobodys).values(author=author))
             found = self._rows(mine)
-        _same_domain(found[0], domain)
+        logbook.check_domain(found[0], domain)
         return found[0]
+
+    def before(self, session: str, domain: str, author: str = "", limit: int = 2) -> Before:
+        """What a turn needs to know: the session, its last turn, its history of `limit` turns; writes nothing.
+
+        A session that is not there is described as `log` will make it. StoreError if it is another domain's.
+        """
+        with self.reading() as at:
+            return logbook.before(at, session, domain, author, limit)
 
     def sessions(self, domain: str | None = None, limit: int = 50, archived: bool = False,
                  id: str | None = None) -> list[dict[str, Any]]:
@@ -93,49 +101,30 @@ class Store(Database):
         handoff: str | None = None,
         error: str | None = None,
         signals: "Sequence[Signal]" = (),
+        author: str = "",
     ) -> None:
         """Write turn, dialogue state, hand-off (its reason) and weak signals at once; on disk when it returns.
 
-        Never `turn.question`. A turn that is logged already stays as it is.
+        Never `turn.question`. A turn that is logged already stays as it is. Turns that come from several threads at once
+        share a transaction; one that cannot be written costs no other.
         """
-        now = _now()
-        with self.writing() as at:
-            _begin_session(at, turn.session, turn.domain)
-            # The row's lock is what gives every process on PostgreSQL a place of its own.
-            row = sa.select(sessions).where(sessions.c.id == turn.session).with_for_update()
-            session = at.execute(row).mappings().one()
-            _same_domain(dict(session), turn.domain)
-            if at.execute(sa.select(turns.c.id).where(turns.c.id == turn.id)).scalar() is not None:
-                return
-            seq = session["turns"] + 1
-            at.execute(
-                turns.insert().values(
-                    {name: getattr(turn, name) for name in _as_is}
-                    | {
-                        "seq": seq,
-                        "question": turn.redacted,
-                        "passages": [passage.id for passage in turn.passages],
-                        "confidence": turn.route and turn.route.confidence,
-                        "oos": turn.route and turn.route.oos,
-                        "ranking": turn.route.ranking if turn.route else [],
-                        "messages": messages,
-                        "error": error,
-                        "created": now,
-                    }
-                )
-            )
-            new = {"state": state, "turns": seq, "updated": now, "archived": False}
-            at.execute(sessions.update().where(sessions.c.id == turn.session).values(new))
-            if handoff is not None:
-                desk.open_handoff(at, {"id": turn.id, "session": turn.session, "domain": turn.domain}, handoff, now)
-            for sign in signals:
-                _write_signal(at, sign, now)
+        assert self._opened, f"open() comes first ({self.name})"
+        self._logging.put(Logged(turn, state, messages, handoff, error, signals, author))
+
+    def _write(self, rows: Sequence[Logged]) -> None:
+        """Once more where the server had gone, or where somebody was in the way: a turn that got through stays as it is."""
+        for last in (False, True):
+            try:
+                with self.writing() as at:
+                    return logbook.write(at, rows)
+            except StoreError as error:
+                if last or not error.again:
+                    raise
 
     def history(self, session: str, limit: int) -> list[tuple[str, str]]:
         """The last questions and replies, oldest first, without turns that failed."""
-        fine = (turns.c.session == session) & turns.c.error.is_(None) & (turns.c.state != "error")
-        last = sa.select(turns).where(fine).order_by(turns.c.seq.desc()).limit(limit)
-        return [(row["question"], row["reply"]) for row in reversed(self._rows(last))]
+        with self.reading() as at:
+            return logbook.history(at, session, limit)
 
     def turn(self, id: str) -> dict[str, Any] | None:
         """One turn's row; `passages` are ids."""
@@ -157,7 +146,7 @@ class Store(Database):
         DataError for a turn that is not there, or whose hand-off was answered.
         """
         with self.writing() as at:
-            desk.wish(at, turn_id, author, reason, _now())
+            desk.wish(at, turn_id, author, reason, now())
 
     def take(self, turn_id: str, by: str) -> dict[str, Any]:
         """Mark the hand-off as taken and return it; DataError names who has it where that is somebody else."""
@@ -205,6 +194,8 @@ class Store(Database):
         with self.writing() as at:
             if kind == "handoff":
                 return desk.withdraw(at, turn_id, author)
+            # as `_say` does, or two who take back the last two replies would each still see the other's
+            at.execute(sa.select(turns.c.id).where(turns.c.id == turn_id).with_for_update(key_share=True))
             gone = at.execute(feedback.delete().where(mine)).rowcount > 0
             if gone and kind == "reply":
                 desk.reopen(at, turn_id)
@@ -220,14 +211,6 @@ class Store(Database):
             return [dict(row) for row in at.execute(query).mappings()]
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _insert(at: sa.Connection, table: sa.Table) -> Any:
-    return (postgresql if at.dialect.name == "postgresql" else sqlite).insert(table)
-
-
 def _cleaned(row: dict[str, Any]) -> dict[str, Any]:
     named = {name: clean(row[name]) for name in ("turn", "author", "kind", "value")}
     return named | {"created": row.get("created")}
@@ -236,7 +219,7 @@ def _cleaned(row: dict[str, Any]) -> dict[str, Any]:
 def _say(at: sa.Connection, rows: list[dict[str, Any]]) -> Counter[str]:
     """Write feedback of at most some hundred rows, in their order, by few statements; counts as `feedback_all`."""
     ids, done = {row["turn"] for row in rows}, Counter[str]()
-    asked = sa.select(turns.c.id).where(turns.c.id.in_(ids)).order_by(turns.c.id).with_for_update()
+    asked = sa.select(turns.c.id).where(turns.c.id.in_(ids)).order_by(turns.c.id).with_for_update(key_share=True)
     _all_there(ids, at.execute(asked).scalars(), teaching.unknown_turn)
     answered = {row["turn"] for row in rows if row["kind"] == "reply"}
     handed_off = handoffs.update().where(handoffs.c.turn.in_(answered)).values(status="answered")
@@ -257,7 +240,7 @@ def _say(at: sa.Connection, rows: list[dict[str, Any]]) -> Counter[str]:
             for key in (_key(row), rival):
                 held.pop(key, None)
                 new.pop(key, None)
-            held[_key(row)] = new[_key(row)] = row | {"created": row["created"] or _now()}
+            held[_key(row)] = new[_key(row)] = row | {"created": row["created"] or now()}
             done["written"] += 1
     if gone := [dict(zip(("t", "a", "k"), key)) for key in before if key in new or key not in held]:
         bound = (feedback.c[name] == sa.bindparam(name[0]) for name in ("turn", "author", "kind"))
@@ -274,25 +257,3 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _all_there(wanted: set[str], found: Iterable[str], sentence: Callable[[str], str]) -> None:
     if missing := sorted(wanted - set(found)):
         raise DataError(sentence(missing[0]))
-
-
-def _write_signal(at: sa.Connection, sign: "Signal", now: str) -> None:
-    """Once for each name; nothing where the turn has been deleted meanwhile."""
-    if at.execute(sa.select(turns.c.id).where(turns.c.id == sign.turn)).scalar() is not None:
-        new = {"turn": sign.turn, "name": sign.name, "detail": sign.detail, "created": now}
-        at.execute(_insert(at, signals).values(new).on_conflict_do_nothing())
-
-
-def _begin_session(at: sa.Connection, id: str, domain: str) -> None:
-    """Make the session if it is not there; nothing when two processes do so at once."""
-    new = {"id": id, "domain": domain, "state": {}, "turns": 0}
-    new |= dict.fromkeys(("created", "updated"), _now())
-    at.execute(_insert(at, sessions).values(new).on_conflict_do_nothing())
-
-
-def _same_domain(session: dict[str, Any], domain: str) -> None:
-    if session["domain"] != domain:
-        raise StoreError(
-            f"Session {session['id']!r} belongs to the domain {session['domain']!r}, not to "
-            f"{domain!r}; start another session."
-        )

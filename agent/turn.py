@@ -72,17 +72,17 @@ class RunningTurn:
             self.turn = replace(self.turn, **changed)
             cancelled = await finish(partial(
                 agent.store.log, self.turn, self.state.table() if not error else saved["state"], self.messages,
-                self.handoff, error, signals.weak(self.before, self.turn, self.was_asked)))
+                self.handoff, error, signals.weak(self.before, self.turn, self.was_asked), self.author))
             agent.observed(self.turn, error)
             if cancelled:
                 raise cancelled
         yield Done(self.turn, self.redactor.restore(reply))
 
     def _open(self) -> dict[str, Any]:
-        saved = self.agent.store.session(self.turn.session, self.agent.domain.name, self.author)
-        self.before, open_at = self.agent.store.last_turn(self.turn.session), State.of(saved["state"])
+        found = self.agent.store.before(self.turn.session, self.agent.domain.name, self.author)
+        saved, self.before, open_at = found.session, found.last, State.of(found.session["state"])
         self.was_asked = bool(open_at.asking or open_at.confirming or open_at.options)
-        said = self.agent.store.history(self.turn.session, 2) if self.before else self.claimed[-2:]
+        said = found.history if self.before else self.claimed[-2:]
         self.history = [line for pair in said for line in pair]
         if not self.before:  # nothing is known of it but what the app says
             self.history = [self.redactor.redact(tidy(line[:self.agent.settings.max_message])) for line in self.history]

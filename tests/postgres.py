@@ -64,8 +64,9 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
+            last = ["setpriv", "--pdeathsig", "INT"] if shutil.which("setpriv") else []  # with tests that are killed
             self.process = subprocess.Popen(
-                [self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder,
+                [*last, self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder,
                  "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "deadlock_timeout=200ms"],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._who)
         for _ in range(1200):

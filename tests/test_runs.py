@@ -127,6 +127,18 @@ def test_what_is_done_behind_the_fence_keeps_others_out_until_it_is_over(store: 
     assert order == ["promoted", "claimed"]
 
 
+def test_a_run_that_ends_while_another_claims_it_is_not_done_again(store: Store) -> None:
+    """Its lease has run out, and its holder is just saying that it is done."""
+    run, got = slept(store), []
+    claiming = threading.Thread(target=lambda: got.append(claim(store, "retrain shop", "w1", "bob")))
+    with store.writing() as at:
+        at.execute(schema.runs.update().where(schema.runs.c.id == run.id).values(status="promoted"))
+        claiming.start()
+        time.sleep(0.2)
+    claiming.join()
+    assert got == [None] and [each.status for each in latest(store)] == ["promoted"]
+
+
 def test_a_released_run_is_taken_over_at_once(store: Store) -> None:
     release(store, taken(store))
     assert taken(store, holder="bob").token == 2

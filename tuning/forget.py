@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from agent import aliases, paths, toolbox
+from agent.connections import insert
 from agent.domain import Domain, numbered_rows
 from agent.errors import BundleError, DataError
 from agent.registry import MANIFEST, Bundle, Registry
@@ -148,6 +149,9 @@ def _delete(at: sa.Connection, person: Person, dry_run: bool) -> dict[str, int]:
               for name, (table, rows) in counted.items()}
     if dry_run:
         return counts
+    # what hangs on these follows them, in the order in which whoever writes turns and feedback takes them
+    at.execute(own.order_by(sessions.c.id).with_for_update())
+    at.execute(asked.order_by(turns.c.id).with_for_update())
     if at.dialect.name == "sqlite":
         at.exec_driver_sql("PRAGMA secure_delete=ON")  # in case the disk has no room to write the file anew
     for table, rows in which.values():
@@ -156,9 +160,8 @@ def _delete(at: sa.Connection, person: Person, dry_run: bool) -> dict[str, int]:
     at.execute(handoffs.update().where(wished).values(author="", reason=ASKED))  # the reason is their words
     waits = sa.case((handoffs.c.status == "taken", "waiting"), else_=handoffs.c.status)
     at.execute(handoffs.update().where(took).values(by="", status=waits))
-    key = forgotten_key(person.name)
-    if at.execute(sa.select(forgotten).where(forgotten.c.key == key)).first() is None:
-        at.execute(forgotten.insert().values(key=key, created=datetime.now(UTC).isoformat(timespec="microseconds")))
+    mark = {"key": forgotten_key(person.name), "created": datetime.now(UTC).isoformat(timespec="microseconds")}
+    at.execute(insert(at, forgotten).values(mark).on_conflict_do_nothing())
     return counts
 
 

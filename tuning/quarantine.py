@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import sqlalchemy as sa
 
+from agent import connections
 from agent.domain import Domain, plain
 from agent.errors import DataError
 from agent.guard import Guard
@@ -215,6 +216,5 @@ def _set(store: Store, name: str, status: str) -> None:
     if not name:
         raise DataError("People without a name cannot be trusted or blocked; decide about their rows one by one.")
     with store.writing() as at:
-        at.execute(people.delete().where(people.c.name == name))
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        at.execute(people.insert().values(name=name, status=status, created=now))
+        connections.replace(at, people, {"name": name, "status": status, "created": now}, "name")

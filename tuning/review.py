@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from agent import connections
 from agent.domain import Domain
 from agent.errors import DataError
 from agent.redact import Redactor
@@ -76,10 +77,9 @@ def decide(store: Store, domain: Domain, waiting: Waiting | Row, decision: str, 
         raise DataError(problem)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     with store.writing() as at:
-        at.execute(reviews.delete().where(reviews.c.row == row.id))
-        at.execute(reviews.insert().values(
-            row=row.id, domain=domain.name, decision=decision, reviewer=reviewer, created=now,
-            intent=intent if decision == "relabel" else None, answer=answer if decision == "edit" else None))
+        connections.replace(at, reviews, {
+            "row": row.id, "domain": domain.name, "decision": decision, "reviewer": reviewer, "created": now,
+            "intent": intent if decision == "relabel" else None, "answer": answer if decision == "edit" else None}, "row")
 
 
 def take_back(store: Store, row: str, reviewer: str) -> bool:

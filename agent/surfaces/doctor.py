@@ -41,7 +41,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which they should be mended."""
-    return [_python(), *_packages(), _disk(settings), _sqlite(), _database(settings), *_models(settings), *_bundles(settings),
+    return [_python(), *_packages(), _disk(settings), _sqlite(), *_database(settings), *_models(settings), *_bundles(settings),
             *examine_vllm(settings)]
 
 
@@ -76,17 +76,35 @@ def _sqlite() -> Finding:
     return Finding("sqlite", True, sqlite3.sqlite_version)
 
 
-def _database(settings: Settings) -> Finding:
-    store = Store(settings.database_url)
-    if store.path and not store.path.exists():
-        return Finding("database", True, f"{store.path} is made at the first start")
+def _database(settings: Settings) -> Iterator[Finding]:
     try:
-        problems = store.check()
+        store = Store(settings.database_url)
     except RetuneError as error:
-        problems = [str(error)]
-    if problems:
-        return Finding("database", False, problems[0], "Move the file away or restore a backup; nothing is overwritten by itself.")
-    return Finding("database", True, "sound")
+        yield Finding("database", False, str(error), "Correct the setting database.")
+        return
+    if not store.path:
+        yield from _server(store)
+    elif not store.path.exists():
+        yield Finding("database", True, f"{store.path} is made at the first start")
+    elif problems := store.check():
+        yield Finding("database", False, problems[0], "Move the file away or restore a backup; nothing is overwritten by itself.")
+    else:
+        yield Finding("database", True, "sound")
+
+
+def _server(store: Store) -> Iterator[Finding]:
+    """PostgreSQL: reachable, of a version that is mended, writable, with the newest tables, and durable."""
+    try:
+        said = store.server()
+        problems = [] if said.empty else store.check()
+        detail = f"PostgreSQL {said.version} at {store.name}"
+        yield Finding("database", not problems, f"{detail}: {'; '.join(problems)}" if problems else
+                      f"{detail}, whose tables are made at the first start" if said.empty else f"{detail} is sound",
+                      "Do so, then look again." if problems else "")
+        for doubt in said.doubts:
+            yield Finding("durability", False, doubt, "In postgresql.conf, or for the role or the database by ALTER ... SET.")
+    except RetuneError as error:
+        yield Finding("database", False, str(error), "Start the server, or correct the setting database.")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
