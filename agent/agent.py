@@ -105,7 +105,7 @@ class Agent:
 
     async def stream(self, text: str, session: str | None = None, author: str = "",
                      history: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Event]:
-        """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk.
+        """One turn as events: Routed, perhaps Evidence or ToolCalled, Deltas, Done, which comes when the turn is on disk.
 
         `session`: any text; None begins a new one, whose id is `turn.session`. Messages of one session that come at once are
         answered one after the other, in the order in which they came; other sessions do not wait. `author`: who writes,

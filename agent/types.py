@@ -86,6 +86,14 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """Event: the domain's articles or an app's retriever were asked for passages, before the answer is written from them."""
+
+    passages: tuple[Passage, ...]
+    """Best first; none where nothing was found."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCalled:
     """Event: a tool answered or explained why it could not."""
 
@@ -109,4 +117,4 @@ class Done:
     reply: str
 
 
-Event = Routed | ToolCalled | Delta | Done
+Event = Routed | Evidence | ToolCalled | Delta | Done
