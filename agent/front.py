@@ -37,7 +37,7 @@ class Front:
 
     @classmethod
     def load(cls, names: Sequence[str | Path] | None = None, **settings: Any) -> Self:
-        """Load domains by name or folder, all that are shipped where none are named; `settings` as `Agent.load` takes them.
+        """Load domains by name or folder, all that are shipped where `names` is None; `settings`: all that `Agent.load` takes.
 
         Raises RetuneError with the next step; what was loaded before is closed again.
         """
@@ -77,7 +77,7 @@ class Front:
 
     async def ask(self, text: str, session: str | None = None, author: str = "",
                   history: Sequence[tuple[str, str]] = ()) -> Done:
-        """The whole turn at once."""
+        """The whole turn at once; all else as `stream`."""
         async with aclosing(self.stream(text, session, author, history)) as events:
             async for event in events:
                 if isinstance(event, Done):
@@ -90,7 +90,7 @@ class Front:
         return asyncio.run(self.ask(text, session, author, history))
 
     def of(self, turn_id: str) -> Agent:
-        """The agent whose turn it is; DataError where it is none of theirs."""
+        """The agent whose turn `turn_id` is; DataError where it is none of theirs."""
         turn = teaching.turn_of(self._first.store, turn_id)
         if turn["domain"] not in self.agents:
             raise DataError(f"Turn {turn_id!r} belongs to the domain {turn['domain']!r}, which is not loaded here; "
@@ -110,7 +110,7 @@ class Front:
         self.of(turn_id).feedback(turn_id, kind, author, value)
 
     def sessions(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Sessions of all its domains, as `Agent.sessions` gives them: one for each domain that took part in a conversation."""
+        """At most `limit`, of all domains, as `Agent.sessions`: one for each domain that took part in a conversation."""
         found = [row for agent in self.agents.values() for row in agent.sessions(limit)]
         return sorted(found, key=lambda row: row["updated"], reverse=True)[:limit]
 
@@ -134,7 +134,8 @@ class Front:
     def pick(self, text: str, session: str, current: str | None = None) -> str:
         """A domain's name: a red flag decides, then an open question, then the surest router; else the current or first one.
 
-        `session`: the conversation's, without a domain's name. Blocks for some milliseconds a domain.
+        `text`: the message; `session`: the conversation's id, without a domain's name; `current`: the domain that answered
+        last. Blocks for some milliseconds a domain.
         """
         text = tidy(text)
         for name, agent in self.agents.items():

@@ -1,7 +1,6 @@
 """Agents that are there at once and answer at once: a router that is told what to think, one article, words in no time."""
 
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -18,11 +17,10 @@ from agent.serving import Serving
 from agent.settings import Settings
 from agent.store import Store
 from agent.toolbox import install
-from agent.types import Made, Message, Route
+from agent.types import Route
 
 load = cache(Domain.load)
 CLOCK = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
-TOKEN = re.compile(r"\bmark[a-z]{6}\b")
 
 
 class Routes:
@@ -34,18 +32,6 @@ class Routes:
     def route(self, texts: list[str]) -> list[Route]:
         found = [next((name for name in self.domain.intents if name in text), self.usual) for text in texts]
         return [Route(name, 0.95, ((name, 0.95),) if name else (), 0.05 if name else 0.95) for name in found]
-
-
-class Echo(ScriptedGenerator):
-    """Says every token of `TOKEN`'s form that its messages hold, in their order."""
-
-    async def stream(self, messages: Sequence[Message], max_tokens: int, *, session: str = "",
-                     made: Made | None = None) -> AsyncIterator[str]:
-        found = [token for message in messages for token in TOKEN.findall(message["content"])]
-        if made is not None:
-            made.engine, made.prompt_tokens, made.tokens = "echo", len(messages), len(found)
-        for token in found:
-            yield f"{token} "
 
 
 def agent(home: Path, *answers: str | Exception, domain: str = "customer_service", usual: str | None = "return_policy",

@@ -1,4 +1,4 @@
-"""What an app that holds an agent relies on: claimed history, ratings, sessions, observers, order, its own tools and retriever."""
+"""What an app that holds an agent relies on: claimed history, ratings, observers, order, its own tools and retriever."""
 
 import asyncio
 import subprocess
@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from instant import Echo, agent
+from instant import agent
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -53,7 +53,8 @@ def test_turns_of_its_own_count_more_than_what_is_claimed(make):
     made = make("It has 30 days.")
     made.ask_sync("what about a toaster?", "s", history=TOLD)
     made.ask_sync("and what about shoes?", "s", history=TOLD)
-    assert [message["content"] for message in made.serving.generator.seen[1][1:3]] == ["what about a toaster?", "It has 30 days."]
+    said = [message["content"] for message in made.serving.generator.seen[1][1:3]]
+    assert said == ["what about a toaster?", "It has 30 days."]
 
 
 def test_what_was_claimed_to_be_said_is_taken_as_text_alone(make):
@@ -76,7 +77,8 @@ def test_a_rating_and_its_comment_are_on_disk_together_and_a_second_one_replaces
     assert sorted(said(made, id)) == [("ann", "comment", "kind words from [EMAIL_1]"), ("ann", "up", None)]
     made.rate(id, False, "ann")
     asyncio.run(made.arate(id, True, "ben"))
-    assert sorted(said(made, id)) == [("ann", "comment", "kind words from [EMAIL_1]"), ("ann", "down", None), ("ben", "up", None)]
+    comment = ("ann", "comment", "kind words from [EMAIL_1]")
+    assert sorted(said(made, id)) == [comment, ("ann", "down", None), ("ben", "up", None)]
 
 
 def test_a_correction_is_kept_and_an_empty_or_foreign_one_refused_with_a_sentence(make):
@@ -406,7 +408,3 @@ def test_public_names_are_there_and_load_nothing_before_they_are_asked_for():
             "from agent import *\nassert Agent and Front and Turn")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
-
-def test_echoes_are_of_the_own_messages_alone(make):
-    made = make(generator=Echo())
-    assert made.ask_sync("can I send markabcdef back?", "s").reply == "markabcdef"

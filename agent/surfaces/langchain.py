@@ -1,19 +1,18 @@
 """An agent for LangChain: as a chat model, and as a Runnable for chains and graphs. Needs langchain-core alone.
 
-Both take an Agent or a Front, and leave all that an answer is made of to it. Custom events `intent`, `evidence` and `tool` say
-what happens meanwhile; a domain's tools are runs of their own. The session is `config["configurable"]["session"]` (`session_id`
-and `thread_id` mean the same), who writes is `["author"]`. Without a session every call is a conversation of its own, and the
-messages before the last one are what is known of it.
+Both take an Agent or a Front, and leave all that an answer is made of to it. Custom events `intent`, `evidence` and `tool` of
+the run around the model say what happens meanwhile; a domain's tools are runs of their own. The session is
+`config["configurable"]["session"]` (`session_id` and `thread_id` mean the same), who writes is `["author"]`. Without a session
+every call is a conversation of its own, and the messages before the last one are what is known of it.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from typing import Any, NoReturn
 
 from langchain_core.callbacks import (
-    AsyncCallbackManager,
     AsyncCallbackManagerForLLMRun,
-    CallbackManager,
+    BaseCallbackManager,
     CallbackManagerForLLMRun,
     adispatch_custom_event,
     dispatch_custom_event,
@@ -98,7 +97,7 @@ class RetuneChatModel(BaseChatModel):
         return super().stream_events(input, config, **self._placed(config, kwargs))
 
     def astream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """As LangChain says; v2 has custom events `intent`, `evidence` and `tool` besides."""
+        """As LangChain says. Custom events need a run around the model, as AgentRunnable is one."""
         return super().astream_events(input, config, **self._placed(config, kwargs))
 
     def _placed(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -112,21 +111,22 @@ class RetuneChatModel(BaseChatModel):
     async def _astream(self, messages: list[BaseMessage], stop: list[str] | None = None,
                        run_manager: AsyncCallbackManagerForLLMRun | None = None,
                        **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        writer, under = Writer(stop or self.stop or ()), _under(AsyncCallbackManager, run_manager)
+        writer, heard = Writer(stop or self.stop or ()), _inside_a_run()
         async with aclosing(self._events(messages, **kwargs)) as events:
             async for event in events:
-                if under and (told := custom(event)):
-                    await adispatch_custom_event(*told, config=under)
+                if heard and (told := custom(event)):
+                    await adispatch_custom_event(*told)
                 for chunk in writer.chunks(event):
                     yield chunk
 
     def _stream(self, messages: list[BaseMessage], stop: list[str] | None = None,
                 run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
-        writer, under = Writer(stop or self.stop or ()), _under(CallbackManager, run_manager)
-        for event in stepped(lambda: self._events(messages, **kwargs)):
-            if under and (told := custom(event)):
-                dispatch_custom_event(*told, config=under)
-            yield from writer.chunks(event)
+        writer, heard = Writer(stop or self.stop or ()), _inside_a_run()
+        with closing(stepped(lambda: self._events(messages, **kwargs))) as events:
+            for event in events:
+                if heard and (told := custom(event)):
+                    dispatch_custom_event(*told)
+                yield from writer.chunks(event)
 
     async def _agenerate(self, messages: list[BaseMessage], stop: list[str] | None = None,
                          run_manager: AsyncCallbackManagerForLLMRun | None = None, **kwargs: Any) -> ChatResult:
@@ -148,6 +148,10 @@ class AgentRunnable(Runnable[Any, Any]):
     `messages`, as a graph's state is, gives {"messages": [AIMessage]}; one with `input` (a text or messages) an AIMessage.
     A dict may name `session` and `author` too, over the config's. Tags, metadata, callbacks and run names of the config hold
     for the run and those in it. DataError for an input of another shape; else raises RetuneError as the agent does.
+
+    Its custom events, also in `astream_events`: `intent` {"intent", "confidence", "oos", "ranking", "state", "slots", "domain",
+    "bundle", "turn_id", "session_id"}, `evidence` {"passages": [{"id", "title", "heading", "source", "text"}]} and `tool`
+    {"tool", "arguments", "result"}.
     """
 
     def __init__(self, agent: Any, *, author: str = "", name: str = "retune") -> None:
@@ -230,11 +234,10 @@ def place_of(config: RunnableConfig | None) -> dict[str, Any]:
     return {name: value for name, value in (("session", session), ("author", str(told.get("author") or ""))) if value}
 
 
-def _under(kind: Any, run: Any) -> Any:
-    """A config whose custom events belong to a model's run; None where nobody listens."""
-    if run is None or not run.handlers:
-        return None
-    return {"callbacks": kind(handlers=run.handlers, parent_run_id=run.run_id, tags=run.tags, metadata=run.metadata)}
+def _inside_a_run() -> bool:
+    """Whether a run is around this one that custom events belong to, with somebody who hears them."""
+    around = ensure_config().get("callbacks")
+    return isinstance(around, BaseCallbackManager) and bool(around.parent_run_id and around.handlers)
 
 
 def _name(agent: Any) -> str:

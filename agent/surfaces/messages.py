@@ -55,7 +55,7 @@ def _kind(message: BaseMessage) -> str:
 def custom(event: Event) -> tuple[str, dict[str, Any]] | None:
     """An event as (name, data) of LangChain's custom events: `intent`, `evidence` or `tool`; None for what is text.
 
-    Texts are as they are logged: marks stand for private values.
+    Texts are as they are logged: marks stand for private values. What is in them: `AgentRunnable`.
     """
     if isinstance(event, Routed):
         turn, route = event.turn, event.turn.route

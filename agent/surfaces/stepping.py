@@ -1,43 +1,39 @@
 """An async iterator for code without an event loop, or inside one that it must not enter. Knows nothing of what comes."""
 
 import asyncio
-import contextvars
-import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, suppress
 from typing import Any
 
 _END = object()
 
 
 def stepped(begin: Callable[[], AsyncIterator[Any]]) -> Iterator[Any]:
-    """What `begin()` yields, from a thread of its own; left early, it is closed there before this returns."""
-    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    """What the async generator `begin()` yields, one step when one is asked for, on an event loop in a thread of its own.
 
-    async def run() -> None:
-        running.append((asyncio.get_running_loop(), asyncio.current_task()))
-        try:
-            async with aclosing(begin()) as items:
-                async for item in items:
-                    told.put((item, None))
-            told.put((_END, None))
-        except BaseException as error:  # handed to the waiting side, which raises it
-            told.put((_END, error))
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(asyncio.run, run()), name="stepped")
+    Left early, or interrupted, the generator is closed there before this returns.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="stepped", daemon=True)
     thread.start()
+    items: Any = begin()
+
+    async def step() -> Any:
+        return await anext(items, _END)
+
+    async def close() -> None:
+        running = asyncio.all_tasks(loop) - {asyncio.current_task()}  # a step that was interrupted
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await items.aclose()
+        await loop.shutdown_default_executor()
+
     try:
-        while True:
-            item, error = told.get()
-            if error:
-                raise error
-            if item is _END:
-                return
+        while (item := asyncio.run_coroutine_threadsafe(step(), loop).result()) is not _END:
             yield item
     finally:
-        for loop, task in running:
-            with suppress(RuntimeError):  # it has ended, as it does by itself
-                loop.call_soon_threadsafe(task.cancel)
+        asyncio.run_coroutine_threadsafe(close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
