@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Agent:
-    """One domain's agent. Everything that a person is told comes out of `stream`."""
+    """One domain's agent: `Agent.load("finance")`. Everything that a person is told comes out of `stream`.
+
+    Any thread and any event loop may call it, and any number of sessions talk at once. `observers` hear of each turn that is
+    on disk: functions of the Turn and of why it failed (a sentence, or None), called on the event loop, so they must not wait.
+    Errors are RetuneErrors whose sentence says the next step. `close` it at the end, or use `contextlib.closing`.
+    """
 
     domain: Domain
     settings: Settings
@@ -72,12 +77,15 @@ class Agent:
              follow: bool = False, on_notice: Callable[[str], None] = lambda said: None, **settings: Any) -> Self:
         """Load a domain by name or folder with its champion bundle; fetches base models at the first start.
 
-        `generator` writes in the place of the local one: a ScriptedGenerator, or any LangChain chat model. `tools`: LangChain
-        tools by the intent that each answers in the place of the domain's own; its slots are the arguments, what it returns
-        is told as it stands. `retriever`: a LangChain retriever in the place of the domain's articles. `settings` are those of
-        Settings. With `follow` the agent goes over to what is promoted, rolled back or put on trial later, by any process,
-        unless a `version` was asked for; `on_notice` hears of it. Agents of one process share the models that they have in
-        common. Raises RetuneError with the next step.
+        `domain`: a shipped one's name, or a folder. `generator` writes in the place of the local one: a ScriptedGenerator, or
+        any LangChain chat model. `tools`: LangChain tools by the intent that each answers in the place of the domain's own; its
+        slots are the arguments, what it returns is told as it stands, and one with metadata {"changes": True} is asked about
+        first. `retriever`: a LangChain retriever in the place of the domain's articles; it is asked without private values.
+        `version`: a bundle's number or alias. `now`: the clock that dates are read by, in UTC. `watch` hears of the steps of a
+        first start. With `follow` the agent goes over to what is promoted, rolled back or put on trial later, by any process,
+        unless a `version` was asked for; `on_notice` hears a sentence about it. `settings` are those of
+        `agent.settings.Settings`, such as `home`, `threads` or `max_new_tokens`. Agents of one process share the models that
+        they have in common. Raises RetuneError.
         """
         known = Settings.load(**settings)
         loaded = Domain.load(domain)
@@ -105,13 +113,14 @@ class Agent:
 
     async def stream(self, text: str, session: str | None = None, author: str = "",
                      history: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Event]:
-        """One turn as events: Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk.
+        """One turn as events: Routed, perhaps Evidence or ToolCalled, Deltas, Done, which comes when the turn is on disk.
 
-        `session`: any text; None begins a new one, whose id is `turn.session`. Messages of one session that come at once are
-        answered one after the other, in the order in which they came; other sessions do not wait. `author`: who writes,
-        where that is known; the session keeps the first name that it hears. `history`: (question, reply) pairs, oldest
-        first, that a client without a session says were told; they help to understand a follow-up where the session has no
-        turns of its own, and are never logged as turns. Closing the iterator ends the turn, which is logged as cancelled.
+        `text`: at most `max_message` characters; more, or none, is answered with a sentence. `session`: any text; None begins
+        a new one, whose id is `turn.session`. Messages of one session that come at once are answered one after the other, in
+        the order in which they came; other sessions do not wait. `author`: who writes, where that is known; the session keeps
+        the first name that it hears. `history`: (question, reply) pairs, oldest first, that a client without a session says
+        were told; they help to understand a follow-up where the session has no turns of its own, and are never logged as
+        turns. Closing the iterator ends the turn, which is logged as cancelled.
 
         Raises EngineError if the generator or retriever failed (the turn is logged with its flag), StoreError if the
         database cannot be written or the session is another domain's.
@@ -147,7 +156,7 @@ class Agent:
         return asyncio.run(self.ask(text, session, author, history))
 
     def rate(self, turn_id: str, good: bool, author: str = "", comment: str | None = None) -> None:
-        """Keep whether `author` found a turn's reply good, with a comment in their words if there is one.
+        """Keep whether `author` found the reply of the turn `turn_id` `good`, perhaps with a `comment` in their words.
 
         On disk when it returns, which takes some milliseconds: on an event loop use `arate`. Rating again replaces the
         author's earlier word. DataError for a turn that is not there or is another domain's.
@@ -156,11 +165,11 @@ class Agent:
         teaching.teach_all(self.store, turn_id, said, author, domain=self.domain.name, redactors=self.redactors)
 
     def correct(self, turn_id: str, answer: str, author: str = "") -> None:
-        """Keep the better answer to a turn, redacted, to be learned from after review. Time and errors as `rate`."""
+        """Keep `author`'s better `answer` to the turn `turn_id`, redacted, to learn from after review; all else as `rate`."""
         self.feedback(turn_id, "correction", author, answer)
 
     def sessions(self, limit: int = 50) -> list[dict[str, Any]]:
-        """This domain's sessions, the last used first, at most `limit`; those laid away are left out.
+        """This domain's sessions, the last used first, at most `limit`; those that were laid away are left out.
 
         Each as {"id", "domain", "author", "title", "archived", "state", "created", "updated", "turns", "first"}: times in
         UTC as ISO text, `turns` a count, `first` the first question without private values.
@@ -180,15 +189,16 @@ class Agent:
         return await asyncio.to_thread(self.sessions, limit)
 
     def feedback(self, turn_id: str, kind: str, author: str, value: str | None = None) -> None:
-        """Keep what `author` says about a turn of this domain: a kind of `agent.teaching.KINDS`, its value redacted.
+        """Keep what `author` says about the turn `turn_id`, by `kind`, with its `value` where the kind has one, redacted.
 
-        Again is nothing, and the opposite takes the first back. DataError for a turn or an intent that is not there.
+        up, down, none_of_these: no value; correction, comment, reply (of a person after a hand-off): their words; intent: its
+        name. Again is nothing, and the opposite takes the first back. DataError for a turn or an intent that is not there.
         """
         teaching.teach(self.store, turn_id, kind, author, value, domain=self.domain.name, intents=self.domain.intents,
                        redactors=self.redactors)
 
     def unteach(self, turn_id: str, kind: str, author: str) -> bool:
-        """Take back what `author` said by this kind, or with the kind `handoff` what they wished by `hand_off`.
+        """Take back what `author` said of `turn_id` by this `kind`, or with the kind `handoff` what they wished by `hand_off`.
 
         False where there is nothing to take back. DataError as `feedback`.
         """
@@ -196,24 +206,24 @@ class Agent:
         return self.store.retract(turn_id, author, kind)
 
     def hand_off(self, turn_id: str, author: str, reason: str = "") -> None:
-        """Let the conversation wait for a person, as the agent's own hand-offs do; `reason` is kept redacted.
+        """Let the conversation of `turn_id` wait for a person, since `author` wishes so; the `reason` is kept redacted.
 
         Again is nothing. DataError for a turn that is not there, or whose hand-off was answered.
         """
         teaching.hand_off(self.store, turn_id, author, reason, domain=self.domain.name, redactors=self.redactors)
 
     def serving_for(self, session: str) -> Serving:
-        """The champion, or the canary for the sessions that fall to it."""
+        """What answers this `session`: the champion, or the canary for the sessions that fall to it."""
         trial = self.trial
         return trial.serving if trial and not trial.shadow and trial.takes(session) else self.serving
 
     def notice(self, said: str) -> None:
-        """Keep a sentence about what serves, and tell whoever listens."""
+        """Keep a sentence, `said`, about what serves, and tell whoever listens."""
         self.notices.append(said)
         self.on_notice(said)
 
     def observed(self, turn: Turn, error: str | None) -> None:
-        """Show a turn that is on disk to the observers; one that raises is noticed, and costs no answer."""
+        """Show a `turn` that is on disk, and its `error` or None, to the observers; one that raises costs no answer."""
         for observer in tuple(self.observers):
             try:
                 observer(turn, error)

@@ -7,7 +7,7 @@ in each domain that took part in it, `SESSION-DOMAIN`.
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,8 @@ STAY = 0.03  # a message that the current domain understands almost as well as t
 class Front:
     """Several agents held as one: the same `stream`, `ask`, `rate` and so on; each message goes to the domain that it is about.
 
-    `Turn.domain` names the one that answered. A session goes on by the id that the app gave, or by any `turn.session`.
+    `Turn.domain` names the one that answered. A session goes on by the id that the app gave, or by any `turn.session`, which
+    is that id with the domain's name behind it; so an app's own ids had better not end in `-finance` and the like.
     """
 
     def __init__(self, agents: Mapping[str, Agent]) -> None:
@@ -36,7 +37,7 @@ class Front:
 
     @classmethod
     def load(cls, names: Sequence[str | Path] | None = None, **settings: Any) -> Self:
-        """Load domains by name or folder, all that are shipped where none are named; `settings` as `Agent.load` takes them.
+        """Load domains by name or folder, all that are shipped where `names` is None; `settings`: all that `Agent.load` takes.
 
         Raises RetuneError with the next step; what was loaded before is closed again.
         """
@@ -59,24 +60,24 @@ class Front:
 
         A session that was begun with one domain's agent under a name of its own stays with that domain.
         """
-        session = session or uuid.uuid4().hex
-        base, settled = await asyncio.to_thread(self._whose, session)
-        done = None
-        async with self.line.place(base):
-            name = settled or await asyncio.to_thread(self._choose, text, base)
-            own = session if settled else f"{base}-{name}"
-            async with aclosing(self.agents[name].stream(text, own, author, history)) as events:
-                async for event in events:
-                    if isinstance(event, Done):
-                        done = event
-                    else:
-                        yield event
+        session, done = session or uuid.uuid4().hex, None
+        async with self.line.place(session):
+            base, settled = await asyncio.to_thread(self._whose, session)
+            async with self.line.place(base) if base != session else nullcontext():
+                name = settled or await asyncio.to_thread(self._choose, text, base)
+                own = session if settled else f"{base}-{name}"
+                async with aclosing(self.agents[name].stream(text, own, author, history)) as events:
+                    async for event in events:
+                        if isinstance(event, Done):
+                            done = event
+                        else:
+                            yield event
         assert done, "a turn ends with Done or raises"
         yield done
 
     async def ask(self, text: str, session: str | None = None, author: str = "",
                   history: Sequence[tuple[str, str]] = ()) -> Done:
-        """The whole turn at once."""
+        """The whole turn at once; all else as `stream`."""
         async with aclosing(self.stream(text, session, author, history)) as events:
             async for event in events:
                 if isinstance(event, Done):
@@ -89,7 +90,7 @@ class Front:
         return asyncio.run(self.ask(text, session, author, history))
 
     def of(self, turn_id: str) -> Agent:
-        """The agent whose turn it is; DataError where it is none of theirs."""
+        """The agent whose turn `turn_id` is; DataError where it is none of theirs."""
         turn = teaching.turn_of(self._first.store, turn_id)
         if turn["domain"] not in self.agents:
             raise DataError(f"Turn {turn_id!r} belongs to the domain {turn['domain']!r}, which is not loaded here; "
@@ -109,7 +110,7 @@ class Front:
         self.of(turn_id).feedback(turn_id, kind, author, value)
 
     def sessions(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Sessions of all its domains, as `Agent.sessions` gives them: one for each domain that took part in a conversation."""
+        """At most `limit`, of all domains, as `Agent.sessions`: one for each domain that took part in a conversation."""
         found = [row for agent in self.agents.values() for row in agent.sessions(limit)]
         return sorted(found, key=lambda row: row["updated"], reverse=True)[:limit]
 
@@ -133,7 +134,8 @@ class Front:
     def pick(self, text: str, session: str, current: str | None = None) -> str:
         """A domain's name: a red flag decides, then an open question, then the surest router; else the current or first one.
 
-        `session`: the conversation's, without a domain's name. Blocks for some milliseconds a domain.
+        `text`: the message; `session`: the conversation's id, without a domain's name; `current`: the domain that answered
+        last. Blocks for some milliseconds a domain.
         """
         text = tidy(text)
         for name, agent in self.agents.items():
@@ -156,7 +158,7 @@ class Front:
     def _whose(self, session: str) -> tuple[str, str]:
         """(id of the conversation, its domain if it is that one's alone), as the store knows it."""
         found = next(iter(self._first.store.sessions(id=session)), None)
-        if not found:
+        if not found or self._kept(session):
             return session, ""
         domain = found["domain"]
         if domain not in self.agents:
@@ -165,9 +167,12 @@ class Front:
         base = session.removesuffix(f"-{domain}")
         return base, domain if base == session else ""
 
+    def _kept(self, base: str) -> list[dict[str, Any]]:
+        return [row for name, agent in self.agents.items() for row in agent.store.sessions(id=f"{base}-{name}")]
+
     def _choose(self, text: str, base: str) -> str:
         """The domain that answers, after the one that answered last, whichever process that was in."""
-        kept = [row for name, agent in self.agents.items() for row in agent.store.sessions(id=f"{base}-{name}")]
+        kept = self._kept(base)
         current = max(kept, key=lambda row: row["updated"])["domain"] if kept else None
         if unreadable(text, self._first.settings.max_message):
             return current or self._first.domain.name

@@ -19,7 +19,7 @@ from agent.guard import Guard
 from agent.sentences import SentenceFeeder
 from agent.serving import Serving
 from agent.signs import harmless
-from agent.types import Delta, Done, Event, Made, Passage, Route, Routed, ToolCalled, Turn
+from agent.types import Delta, Done, Event, Evidence, Made, Passage, Route, Routed, ToolCalled, Turn
 
 if TYPE_CHECKING:
     from agent.agent import Agent
@@ -46,7 +46,7 @@ class RunningTurn:
         self.started = time.perf_counter()
 
     async def events(self) -> AsyncIterator[Event]:
-        """Routed, perhaps ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
+        """Routed, perhaps Evidence or ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
         agent = self.agent
         saved = await asyncio.to_thread(self._open)
         self.state = State.of(saved["state"])
@@ -167,6 +167,7 @@ class RunningTurn:
             found = await asyncio.to_thread(self._search, looked_up)
         self.turn = replace(self.turn, passages=tuple(found))
         self._mark("retrieve")
+        yield Evidence(self.turn.passages)
         sources = [prompt.fact(passage.title, passage.heading, passage.text) for passage in found]
         async for event in self._generate(sources, question, self.history[-2:] if leans else []):
             yield event

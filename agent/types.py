@@ -9,7 +9,11 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One section of a knowledge article."""
+    """One section of a knowledge article, or a document of an app's retriever.
+
+    `id`: `article#n`, or what the retriever calls it; `title` of the article and `heading` of the section (may be empty);
+    `text`; `source`: where it is from, as a text for people, mostly a URL; `intents`: names of those it answers.
+    """
 
     id: str
     """`article#n`."""
@@ -22,7 +26,12 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What the router thinks of a message."""
+    """What the router thinks of a message.
+
+    `intent`: a name of the domain's, None where the message is out of scope; `confidence`: calibrated probability, 0 to 1, of
+    that; `ranking`: (intent, probability) pairs, best first, at most five; `oos`: fitted probability, 0 to 1, that the message
+    is out of scope.
+    """
 
     intent: str | None
     """None: out of scope."""
@@ -46,7 +55,19 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message and what became of it. Each step returns a new one."""
+    """One message and what became of it. Frozen: each step of a turn returns a new one.
+
+    `id`: 32 hex digits, for `Agent.rate` and the like; `session`, `domain` and `bundle` ("finance@0001") say where it belongs
+    and what answered. `question`: as the person wrote it, in memory alone; `redacted`: as it is logged, with marks such as
+    [EMAIL_1] for private values; `reply`: likewise. `route`: what the router thought, None where no router was asked; `intent`:
+    what the message was taken for, None where it is out of scope. `state`: answered, done, asking, confirming, cancelled,
+    handoff, escalated, refused, failed, clarify or error; `abstained`: whether the agent said that it cannot answer.
+    `slots`: values that were read, by name. `passages`: what the answer was written from. `tool`: the tool of the intent;
+    `tool_arguments` and `tool_result`: of a call, both empty without one. `flags`: rules that fired, such as
+    "unsupported_number", "red_flag:chest_pain", "fallback", "error". `timings_ms`: milliseconds from the beginning of the turn
+    to the end of each stage (redact, route, retrieve, first_token, first_word, generate, tool, total). `engine`: what wrote the
+    answer, empty where none did; `prompt_tokens` and `tokens`: those it read and wrote.
+    """
 
     id: str
     session: str
@@ -80,14 +101,25 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """Event: the message was routed."""
+    """Event: the message was routed; `turn` as far as it is known by now, with `route`, `intent`, `slots` and `state`."""
 
     turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """Event: the articles, or an app's retriever, were asked, before the answer is written from `passages`, best first."""
+
+    passages: tuple[Passage, ...]
+    """Best first; none where nothing was found."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCalled:
-    """Event: a tool answered or explained why it could not."""
+    """Event: a tool answered or explained why it could not.
+
+    `tool`: its name; `arguments`: by name, with marks for private values; `result`: the sentences that it told.
+    """
 
     tool: str
     arguments: dict[str, Any]
@@ -96,17 +128,17 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Event: a further piece of the reply, safe to show."""
+    """Event: a further piece of the reply, safe to show; `text` is joined to what came before without anything between."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Event: the turn is on disk; `reply` is the whole answer as the person sees it."""
+    """Event: the turn is on disk; `turn` is what became of it, `reply` the whole answer as the person sees it."""
 
     turn: Turn
     reply: str
 
 
-Event = Routed | ToolCalled | Delta | Done
+Event = Routed | Evidence | ToolCalled | Delta | Done

@@ -7,7 +7,11 @@ from agent.types import Made, Message
 
 
 class ScriptedGenerator:
-    """`ScriptedGenerator("hi", "bye")` answers "hi", then "bye", then "bye" again; an Exception in the list is raised."""
+    """`ScriptedGenerator("hi", "bye")` answers "hi", then "bye", then "bye" again; an Exception in the list is raised.
+
+    `Agent.load("finance", generator=ScriptedGenerator("Hello."))` needs no generator model. `seen` has the messages of every
+    call, in order: lists of {"role", "content"}. What is raised reaches the caller as an EngineError.
+    """
 
     def __init__(self, *answers: str | Exception) -> None:
         self._answers = list(answers) or [""]
@@ -16,7 +20,10 @@ class ScriptedGenerator:
 
     async def stream(self, messages: Sequence[Message], max_tokens: int, *, session: str = "",
                      made: Made | None = None) -> AsyncIterator[str]:
-        """The next answer in pieces of one word; at most `max_tokens` of them."""
+        """The next answer to `messages` in pieces of one word; at most `max_tokens` of them.
+
+        Whose answer it is, `session`, makes no difference; `made`, where it is given, notes the engine "scripted".
+        """
         self.seen.append(list(messages))
         if made is not None:
             made.engine = "scripted"
