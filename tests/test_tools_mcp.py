@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -58,12 +59,14 @@ def test_a_tool_is_described_and_called_as_its_server_says(library):
 def test_only_a_tool_that_says_it_only_reads_runs_unasked(library):
     asked = {tool.name for tool in library.tools() if tool.metadata["changes"]}
     assert asked == {"library_reserve", "library_contradicts", "library_dies"}
-    assert library.changes("library/reserve") and not library.changes("library/opening")
 
 
 def test_what_was_never_asked_counts_as_changing_and_starts_nothing(tmp_path):
     servers = started(tmp_path / "reserved.txt")
-    assert servers.changes("library/opening") and servers._loop._thread is None
+    tool = servers.named("library/opening")
+    assert tool.metadata["changes"] and servers._loop._thread is None
+    tool.learn()
+    assert not tool.metadata["changes"] and set(tool.args) == {"town", "day"}
     servers.close()
 
 
@@ -157,11 +160,12 @@ def test_a_server_that_hangs_costs_its_time_out_and_no_more():
     deaf.close()
 
 
-def test_a_call_that_hangs_ends_with_a_sentence_and_the_next_one_works(library):
-    tool = library.tool("library/hangs")
-    tool._server = mcp.Server("library", sys.executable, (str(SERVER),), timeout_s=0.3)
+def test_a_call_that_hangs_ends_with_a_sentence_and_the_next_one_works(library, monkeypatch):
+    tool, patient = library.tool("library/hangs"), library.known["library"]
+    monkeypatch.setitem(library.known, "library", replace(patient, timeout_s=0.3))
     with pytest.raises(ToolException, match="did not answer within 0.3 s. Please try again."):
         tool.invoke({})
+    monkeypatch.undo()
     assert library.tool("library/controls").invoke({})["summary"]
 
 

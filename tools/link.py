@@ -48,7 +48,7 @@ class Link:
     client: Any = None
     """mcp.Client, entered; None while there is none."""
     offered: list[Offered] = field(default_factory=list)
-    """What the server said last, also after the connection has ended."""
+    """What the server said last."""
     task: asyncio.Task[None] | None = None
     end: asyncio.Event = field(default_factory=asyncio.Event)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -70,18 +70,9 @@ class Loop:
         """The server's tools; connects if there is no connection yet. ToolException if it cannot be reached."""
         return self._wait(self._submit(self._offered(server)), server)
 
-    def said(self, server: str) -> list[Offered]:
-        """What the server said last; empty if it was never asked. Does not wait."""
-        link = self._links.get(server)
-        return link.offered if link else []
-
     def call(self, server: "Server", tool: Offered, arguments: dict[str, Any]) -> Any:
         """The tool's answer (mcp.types.CallToolResult); ToolException with a sentence where there is none."""
-        return self._wait(self.calling(server, tool, arguments), server)
-
-    def calling(self, server: "Server", tool: Offered, arguments: dict[str, Any]) -> "Future[Any]":
-        """`call` for whoever waits in another way."""
-        return self._submit(self._call(server, tool, arguments))
+        return self._wait(self._submit(self._call(server, tool, arguments)), server)
 
     def close(self) -> None:
         """End every connection; calls that still run end with a sentence."""

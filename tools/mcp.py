@@ -11,7 +11,6 @@ a ToolException with a sentence. A configuration names programs that are run and
 from somebody whose program you would run. Addresses come from it alone; no server and no model can name another one.
 """
 
-import asyncio
 import importlib.util
 import json
 import os
@@ -55,26 +54,23 @@ class Servers:
         self.known = dict(known)
         self._loop = Loop()
 
-    def tool(self, name: str) -> BaseTool:
-        """The tool `server/tool`; ToolException with a sentence if the server cannot be asked or has none such."""
+    def named(self, name: str) -> "Remote":
+        """The tool `server/tool` before anything is known of it; asks no server."""
         server, _, tool = name.partition("/")
-        found = {each.name: each for each in self._offered(server)}
-        if tool not in found:
-            raise ToolException(f"The tool server {server!r} has no tool {tool!r}; "
-                                f"it has {', '.join(sorted(found)) or 'none'}.")
-        return self._as_tool(server, found[tool])
+        made = Remote(name=re.sub(r"[^\w-]", "_", f"{server}_{tool}", flags=re.ASCII)[:64], description=tool,
+                      args_schema={"type": "object", "properties": {}}, metadata={"mcp": name, "changes": True})
+        made._servers = self
+        return made
+
+    def tool(self, name: str) -> "Remote":
+        """The tool `server/tool` as its server describes it; ToolException if that cannot be asked or has none such."""
+        made = self.named(name)
+        made.learn()
+        return made
 
     def tools(self, *names: str) -> list[BaseTool]:
-        """Every tool of these servers, without names of all of them; each is called SERVER_TOOL."""
-        return [self._as_tool(server, each) for server in names or self.known for each in self._offered(server)]
-
-    def changes(self, name: str) -> bool:
-        """Whether `server/tool` has to be confirmed, by what the server said of it last; True where nothing is known.
-
-        Asks no server, so it never waits: after `tool(name)` the answer is the server's.
-        """
-        server, _, tool = name.partition("/")
-        return next((each.changes for each in self._loop.said(server) if each.name == tool), True)
+        """Every tool of these servers, without names of all of them; each is called SERVER_TOOL. ToolException as `tool`."""
+        return [self.tool(f"{server}/{each.name}") for server in names or self.known for each in self._offered(server)]
 
     def close(self) -> None:
         """End every connection, and the programs that were started; again is nothing."""
@@ -82,41 +78,41 @@ class Servers:
 
     def _offered(self, server: str) -> list[Offered]:
         if server not in self.known:
-            raise ToolException(f"There is no tool server {server!r} in mcp.json; "
-                                f"it names {', '.join(self.known) or 'none'}.")
+            raise ToolException(f"There is no tool server {server!r} in mcp.json; it names {', '.join(self.known) or 'none'}.")
         if importlib.util.find_spec("mcp") is None:
             raise ToolException(MISSING)
         return self._loop.offered(self.known[server])
 
-    def _as_tool(self, server: str, offered: Offered) -> BaseTool:
-        schema = {"type": "object", "properties": {}} | offered.schema
-        made = Remote(name=re.sub(r"[^\w-]", "_", f"{server}_{offered.name}", flags=re.ASCII)[:64], args_schema=schema,
-                      description=readable(offered.about, 1000) or offered.name,
-                      metadata={"changes": offered.changes, "mcp": f"{server}/{offered.name}"})
-        made._server, made._offered, made._loop = self.known[server], offered, self._loop
-        return made
-
 
 class Remote(BaseTool):
-    """One tool of a server; gives {"summary": what it said, "data": its structured result or None}, as Retune's own do."""
+    """One tool of a server; gives {"summary": what it said, "data": its structured result or None}, as Retune's own do.
 
-    _server: Server = PrivateAttr()
-    _offered: Offered = PrivateAttr()
-    _loop: Loop = PrivateAttr()
+    Its `metadata["changes"]`, whether a person has to say yes first, is True until the server said that it only reads.
+    """
+
+    _servers: Servers = PrivateAttr()
+
+    def learn(self) -> Offered:
+        """Take over what the server says of the tool now; connects if need be. ToolException with a sentence if it cannot."""
+        server, _, tool = self.metadata["mcp"].partition("/")
+        offered = {each.name: each for each in self._servers._offered(server)}
+        if tool not in offered:
+            raise ToolException(f"The tool server {server!r} has no tool {tool!r}; "
+                                f"it has {', '.join(sorted(offered)) or 'none'}.")
+        found = offered[tool]
+        self.metadata = self.metadata | {"changes": found.changes}
+        if (schema := {"type": "object", "properties": {}} | found.schema) != self.args_schema:
+            self.args_schema, self.description = schema, readable(found.about, 1000) or tool
+        return found
 
     def _run(self, /, **arguments: Any) -> dict[str, Any]:
-        return told(self._server.name, self._loop.call(self._server, self._offered, self._fitting(arguments)))
-
-    async def _arun(self, /, **arguments: Any) -> dict[str, Any]:
-        answer = self._loop.calling(self._server, self._offered, self._fitting(arguments))
-        return told(self._server.name, await asyncio.wrap_future(answer))
-
-    def _fitting(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A whole number where the schema wants one: slots are read as floats."""
-        whole = {name for name, kind in self._offered.schema.get("properties", {}).items()
-                 if isinstance(kind, dict) and kind.get("type") == "integer"}
-        return {name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
-                for name, value in arguments.items()}
+        found = self.learn()
+        server = self._servers.known[self.metadata["mcp"].partition("/")[0]]
+        whole = {name for name, kind in found.schema.get("properties", {}).items()
+                 if isinstance(kind, dict) and kind.get("type") == "integer"}  # slots are read as floats
+        fitting = {name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
+                   for name, value in arguments.items()}
+        return _told(server, self._servers._loop.call(server, found, fitting))
 
 
 def read(file: Path) -> dict[str, Server]:
@@ -177,13 +173,13 @@ def _filled(text: str, place: str) -> str:
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
 
 
-def told(server: str, answer: Any) -> dict[str, Any]:
-    """An answer of a server (mcp.types.CallToolResult) as a tool's result; ToolException if it says that it failed."""
+def _told(server: Server, answer: Any) -> dict[str, Any]:
+    """A server's answer (mcp.types.CallToolResult) as a tool's result; ToolException if it says that it failed."""
     said = readable("\n".join(filter(None, (_part(part) for part in answer.content))))
     data = answer.structured_content
     written = json.dumps(data, ensure_ascii=False, default=str)
     if answer.is_error:
-        raise ToolException(readable(said, 500) or f"The tool server {server!r} says that it failed, and not why.")
+        raise ToolException(readable(said, 500) or f"The tool server {server.name!r} says that it failed, and not why.")
     if not said and data is not None:
         said = readable(written)
     return {"summary": said or "That is done.", "data": data if len(written) <= LONGEST else None}
