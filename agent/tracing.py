@@ -17,6 +17,7 @@ Spans are made if the process has set up OpenTelemetry, by itself or by `start`.
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from agent.types import Made
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+LEAVE_S = 3.0
+"""Longest wait for a collector at the end."""
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 
 
@@ -64,9 +67,17 @@ def start() -> Callable[[], None]:
         return lambda: None
     named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     provider = TracerProvider(resource=Resource.create({} if named else {"service.name": "retune"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(exporter := OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    return provider.shutdown
+
+    def end() -> None:
+        patience = threading.Timer(LEAVE_S, exporter.shutdown)  # a collector that is away is tried again for half a minute
+        patience.daemon = True
+        patience.start()
+        provider.shutdown()
+        patience.cancel()
+
+    return end
 
 
 class Trace:
@@ -188,6 +199,8 @@ class Trace:
         span = self._tracer.start_span(name, self._within(), kind=kind, attributes=attributes)
         try:
             yield span
+        except GeneratorExit:  # no more is wanted of it: enough was said, or nobody listens, which the turn's own span tells
+            raise
         except BaseException as error:
             self._fail(span, error)
             raise

@@ -70,6 +70,6 @@ class Counting(ScriptedGenerator):
             made.prompt_tokens, made.tokens = self.counts
 
 
-def with_fallback(serving: Serving, answer: str, prompt_tokens: int, tokens: int) -> Serving:
-    """The serving with a second generator for when the first one fails."""
-    return replace(serving, fallback=lambda: Counting(answer, prompt_tokens, tokens))
+def with_generator(serving: Serving, *answers: str | Exception) -> Serving:
+    """The serving with other words to say."""
+    return replace(serving, generator=ScriptedGenerator(*answers))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import parts
@@ -101,7 +102,7 @@ def test_an_answer_that_is_cut_off_is_cancelled_and_one_that_runs_is_in_flight(a
 def test_tokens_and_the_fallback_are_counted(home: Path):
     agent = parts.agent(home, EngineError("No server answers."), fallback=True)
     docs = next(name for name, intent in agent.domain.intents.items() if intent.answer == "docs")
-    agent.serving = parts.with_fallback(agent.serving, "You have 30 days. ", prompt_tokens=90, tokens=5)
+    agent.serving = replace(agent.serving, fallback=lambda: parts.Counting("You have 30 days. ", 90, 5))
     metrics = Metrics(agent.store, [agent])
     agent.ask_sync(docs)
     said = samples(metrics)
