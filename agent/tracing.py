@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from agent import conventions as names
 from agent.errors import SettingsError
+from agent.prompt import MAX_FACTS
 from agent.stages import stages
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ class Trace:
                 span.end(end_ns)
             elif stage == "retrieve":
                 span = self._tracer.start_span(names.RETRIEVAL, self._within(), start_time=begin_ns)
-                self._set(span, {names.OPERATION: names.RETRIEVAL, names.PASSAGES: len(turn.passages)})
+                self._set(span, {names.OPERATION: names.RETRIEVAL, names.TOP_K: MAX_FACTS,
+                                 names.PASSAGES: len(turn.passages)})
                 self._say(span, {names.QUERY: turn.redacted,
                                  names.DOCUMENTS: json.dumps([{"id": each.id} for each in turn.passages])})
                 span.end(end_ns)

@@ -18,7 +18,7 @@ from agent.errors import EngineError, RetuneError
 from agent.guard import Guard
 from agent.sentences import SentenceFeeder
 from agent.serving import Serving
-from agent.signs import harmless
+from agent.signs import harmless, tidy, unreadable
 from agent.types import Delta, Done, Event, Made, Passage, Route, Routed, ToolCalled, Turn
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class RunningTurn:
         saved = await asyncio.to_thread(self._open)
         self.state = State.of(saved["state"])
         error: str | None = "cancelled"
-        kind = "cancelled"
         said: list[str] = []
         restore = self.redactor.restore_stream()
         try:
@@ -66,12 +65,12 @@ class RunningTurn:
             error = None
         except Exception as failure:
             error = str(failure) if isinstance(failure, RetuneError) else f"The turn failed ({type(failure).__name__})."
-            kind = type(failure).__name__
+            self.turn = replace(self.turn, error=type(failure).__name__)
             raise
         finally:  # failed and cancelled turns are logged too, with their flag, before anything else happens
             reply = "".join(said).strip()
             self._mark("total")
-            failed = {"state": "error", "flags": (*self.turn.flags, "error"), "error": kind}
+            failed = {"state": "error", "flags": (*self.turn.flags, "error"), "error": self.turn.error or "cancelled"}
             self.turn = replace(self.turn, reply=reply, **(failed if error else {}))
             cancelled = await finish(partial(
                 agent.store.log, self.turn, self.state.table() if not error else saved["state"], self.messages,
@@ -285,18 +284,3 @@ class RunningTurn:
             return
         spent = round((time.perf_counter() - self.started) * 1000, 1)
         self.turn = replace(self.turn, timings_ms=self.turn.timings_ms | {stage: spent})
-
-
-def unreadable(text: str, longest: int) -> str:
-    """Why a message cannot be read, as a sentence, or an empty string."""
-    if not tidy(text):
-        return "That message was empty. What would you like to know?"
-    if len(text) > longest:
-        return (f"That message has {len(text):,} characters and I read at most {longest:,}. "
-                "Please send me the part that matters.")
-    return ""
-
-
-def tidy(text: str) -> str:
-    """Without control characters and outer white space."""
-    return harmless(text).strip()

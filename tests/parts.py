@@ -1,6 +1,7 @@
 """An agent of fake parts, which is there at once: its router is told what to think, its generator what to say."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -34,10 +35,15 @@ class Found:
     def __init__(self, domain: Domain) -> None:
         self.passages = domain.passages
 
-    def search(self, text: str, count: int) -> list[Passage]:
+    def ahead(self, text: str) -> Future[None]:
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def search(self, text: str, count: int, vector: None = None) -> list[Passage]:
         return list(self.passages[:count])
 
-    def sure(self, text: str) -> None:
+    def sure(self, text: str, vector: None = None) -> None:
         return None
 
 

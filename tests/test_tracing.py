@@ -26,6 +26,7 @@ from agent import conventions as names
 from agent import tracing
 from agent.agent import Agent
 from agent.errors import Busy, EngineError, SettingsError
+from agent.prompt import MAX_FACTS
 
 SECRET = "zanzibar"
 
@@ -83,7 +84,8 @@ def test_a_turn_from_articles_is_an_agent_that_routes_retrieves_and_chats(agent,
         "gen_ai.request.stream": True, "gen_ai.usage.input_tokens": 90, "gen_ai.usage.output_tokens": 5,
         "retune.engine": "scripted"}
     assert found["route"].attributes["retune.confidence"] == 0.95
-    assert found["retrieval"].attributes["retune.passages"] == len(done.turn.passages) > 0
+    assert dict(found["retrieval"].attributes) == {"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.top_k": MAX_FACTS,
+                                                   "retune.passages": len(done.turn.passages)}
 
 
 def test_nothing_that_was_said_is_in_a_span(agent, spans):
@@ -201,6 +203,16 @@ def test_turns_side_by_side_keep_their_own_spans(agent, spans):
     assert len(roots) == len(chats) == 5 == len({span.parent.span_id for span in chats})
     for chat in chats:
         assert roots[chat.parent.span_id].attributes[names.CONVERSATION] == chat.attributes[names.CONVERSATION]
+
+
+def test_the_names_are_those_of_the_conventions():
+    from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+
+    theirs = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
+    ours = {value for value in vars(names).values() if isinstance(value, str) and value.startswith("gen_ai.")}
+    assert ours - theirs == {"gen_ai.retrieval.top_k"}  # the package is of the conventions before they moved
+    operations = {each.value for each in gen_ai_attributes.GenAiOperationNameValues}
+    assert {names.INVOKE_AGENT, names.CHAT, names.EXECUTE_TOOL, names.RETRIEVAL} <= operations
 
 
 def test_a_model_in_a_folder_is_named_without_the_folder():

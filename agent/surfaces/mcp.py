@@ -26,14 +26,6 @@ Kind = Literal["up", "down", "correction", "intent", "none_of_these", "comment"]
 """What a client may say: `agent.teaching.KINDS` without a person's reply after a hand-off."""
 
 
-class Source(TypedDict):
-    """An article that an answer rests on."""
-
-    id: str
-    title: str
-    source: str
-
-
 class Answer(TypedDict):
     """What `ask` gives beside the words of the answer."""
 
@@ -42,7 +34,8 @@ class Answer(TypedDict):
     intent: str | None
     state: str
     abstained: bool
-    sources: list[Source]
+    sources: list[dict[str, str]]
+    """Articles that it rests on: {"id", "title", "source"}."""
     bundle: str
     turn_id: str
     session_id: str
