@@ -58,7 +58,9 @@ class Agent:
     on_notice: Callable[[str], None] = lambda said: None
     shadow: Shadow | None = None
     tools: Mapping[str, Any] = field(default_factory=dict)
-    """An app's LangChain tools by the intent that they answer, in the place of the domain's."""
+    """LangChain tools by the intent that they answer: an app's, in the place of the domain's, and those of MCP servers."""
+    leave: Callable[[], None] = lambda: None
+    """Closes the connections to MCP servers."""
     retriever: Any | None = None
     """An app's LangChain retriever, in the place of the domain's articles."""
     observers: list[Callable[[Turn, str | None], None]] = field(default_factory=list, init=False)
@@ -90,6 +92,7 @@ class Agent:
         known = Settings.load(**settings)
         loaded = Domain.load(domain)
         used = toolbox.install(loaded, tools or {})
+        remote, leave = toolbox.connect(used, known.home)
         if hasattr(generator, "ainvoke"):  # a Runnable has that, a generator of ours does not
             from agent.generators.chat_model import ChatModelGenerator
 
@@ -104,7 +107,7 @@ class Agent:
                   for kind in kinds}
         agent = cls(used, known, serving, store, redflags.load(flags_file) if flags_file.is_file() else None,
                     tables, now, Redactors(), paths.tool_state(known.home, loaded.name), on_notice=on_notice,
-                    tools=dict(tools or {}), retriever=retriever)
+                    tools=remote | dict(tools or {}), retriever=retriever, leave=leave)
         if follow and version == "champion":
             beside = partial(Serving.load, loaded, known, bases, generator=generator, index=serving.index)
             agent.follower = Follower(agent, beside, room=memory_for(bases))
@@ -130,7 +133,7 @@ class Agent:
             async with self.line.place(session):
                 serving = self.serving_for(session)
                 turn = RunningTurn(self, serving, text, session, author, history)
-                with serving.turns.one():
+                with serving.turns.one(), turn.trace:
                     async with aclosing(turn.events()) as events:
                         async for event in events:
                             if isinstance(event, Done):
@@ -242,4 +245,5 @@ class Agent:
             self.follower.stop()
         if self.shadow:
             self.shadow.close()
+        self.leave()
         self.store.close()

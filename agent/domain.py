@@ -15,6 +15,8 @@ from agent.errors import DomainError
 from agent.types import Passage
 
 ANSWERS = ("docs", "tool", "fixed", "handoff", "generate")
+MCP = "mcp:"
+"""What a tool of an MCP server begins with: `mcp:server/tool`, the server as `mcp.json` calls it."""
 SLOT_KINDS = ("text", "money", "number", "percent", "years", "date", "time", "length", "mass", "expression")
 _KEYS = {"name", "title", "persona", "languages", "unknown", "examples", "router", "intents", "ask", "guard",
          "encoder", "generator"}
@@ -34,7 +36,7 @@ class Intent:
     answer: str
     """docs, tool, fixed, handoff or generate."""
     tool: str = ""
-    """module:function of a LangChain tool."""
+    """module:function of a LangChain tool, or mcp:server/tool."""
     slots: tuple[tuple[str, str], ...] = ()
     """(name, kind) in the order in which they are asked for."""
     reply: str = ""
@@ -208,9 +210,9 @@ def _intent(name: str, entry: dict[str, Any], folder: Path) -> Intent:
     if entry.get("answer") not in ANSWERS:
         raise DomainError(f"{file}: [intents.{name}] needs answer = one of {', '.join(ANSWERS)}.")
     tool = entry.get("tool", "")
-    if entry["answer"] == "tool" and not (isinstance(tool, str) and re.fullmatch(r"[\w.]+:\w+", tool)):
-        raise DomainError(f"{file}: [intents.{name}] needs tool = \"module:function\".")
-    if entry["answer"] == "tool" and not _exists(tool.partition(":")[0]):
+    if entry["answer"] == "tool" and not (isinstance(tool, str) and re.fullmatch(r"[\w.]+:\w+|mcp:[\w.-]+/\S+", tool)):
+        raise DomainError(f"{file}: [intents.{name}] needs tool = \"module:function\", or \"mcp:server/tool\".")
+    if entry["answer"] == "tool" and not tool.startswith(MCP) and not _exists(tool.partition(":")[0]):
         raise DomainError(f"{place}: there is no module {tool.partition(':')[0]!r}; correct tool or install the module.")
     reply = _value(entry, "reply", "", place)
     if entry["answer"] in ("fixed", "handoff") and not reply:

@@ -7,6 +7,7 @@ kept, so that a promotion and a rollback are a check of hashes and the assignmen
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ class Follower:
         self.ahead: Serving | None = None
         self.kept: Serving | None = None
         """The champion before, for as long as it may come back."""
+        self.counts: Counter[str] = Counter()
+        """How often a bundle took over (`swapped`), and how often one that should serve could not (`refused`)."""
         self._seen: tuple[Sign, bytes] | None = None
         self._again = 0.0
         """When to try once more although no alias changed, since a server was away; 0.0: not at all."""
@@ -91,6 +94,7 @@ class Follower:
                 if said == self._said:
                     return
                 self._said = said
+            self.counts["refused"] += 1
             self.agent.notice(said)
 
     def _follow_champion(self) -> None:
@@ -99,6 +103,7 @@ class Follower:
             return
         new = self._loaded(wanted)
         self.agent.serving = new  # the swap
+        self.counts["swapped"] += 1
         self.replaced.add(old)
         self.kept = old if self.room() else None
         self.agent.notice(f"{wanted.name} answers now, after {old.bundle.name}.")

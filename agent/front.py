@@ -17,7 +17,7 @@ from agent.dialogue import State
 from agent.domain import shipped
 from agent.errors import DataError, SettingsError
 from agent.line import Line
-from agent.turn import tidy, unreadable
+from agent.signs import tidy, unreadable
 from agent.types import Done, Event
 
 STAY = 0.03  # a message that the current domain understands almost as well as the best one stays there

@@ -53,6 +53,9 @@ class Settings:
     max_message: int = 8000
     """Longest message that is read, in characters; more is refused with a sentence."""
 
+    capture_content: bool = False
+    """Write what people, tools and models say into OpenTelemetry spans too, redacted as it is in the store."""
+
     theme: str = "dark"
     """Colours of the terminal UI: dark, light or contrast."""
     keys: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -1,17 +1,27 @@
-"""Runs a domain's tools, found by `module:function`, or an app's: checks arguments, turns failures into sentences."""
+"""Runs a domain's tools, found by `module:function` or on an MCP server, or an app's.
 
+Checks arguments and turns failures into sentences. How an MCP server is reached is in `tools.mcp`.
+"""
+
+import asyncio
 import importlib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent.domain import Domain, Intent
+from agent.domain import MCP, Domain, Intent
 from agent.errors import DomainError
 from agent.signs import harmless
+from agent.types import Route
+
+if TYPE_CHECKING:
+    from agent.dialogue import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,8 @@ class Result:
     failed: bool = False
     slot: str = ""
     """The argument that the tool could not use, if one was at fault."""
+    error: str = ""
+    """The class of what the tool raised, if it did."""
 
 
 @cache
@@ -37,6 +49,8 @@ def find(name: str) -> Any:
 
 def changes(intent: Intent, tools: Mapping[str, Any] = MappingProxyType({})) -> bool:
     """Whether the intent's tool changes something, so that a person has to say yes first; `tools`: an app's, by intent."""
+    if intent.tool.startswith(MCP) and intent.name not in tools:
+        return True  # as far as is known here: its server says it to an agent
     tool = tools.get(intent.name) or (find(intent.tool) if intent.tool else None)
     return bool((tool.metadata or {}).get("changes")) if tool else False
 
@@ -78,6 +92,47 @@ def install(domain: Domain, tools: Mapping[str, Any]) -> Domain:
     return replace(domain, intents=intents)
 
 
+def connect(domain: Domain, home: Path) -> tuple[dict[str, Any], Callable[[], None]]:
+    """The domain's tools of MCP servers by intent, and what closes their connections; asks no server yet.
+
+    Servers are those of `mcp.json` beside domain.toml, then of the one in the home. DomainError if one is in neither.
+    """
+    wanted = {name: intent.tool.removeprefix(MCP) for name, intent in domain.intents.items() if intent.tool.startswith(MCP)}
+    if not wanted:
+        return {}, lambda: None
+    from tools import mcp
+
+    if importlib.util.find_spec("mcp") is None:
+        raise DomainError(f"{domain.folder / 'domain.toml'}: {mcp.MISSING}")
+    files, known = [folder / "mcp.json" for folder in (domain.folder, home)], {}
+    try:
+        for file in filter(Path.is_file, files):
+            known = mcp.read(file) | known
+    except ValueError as error:
+        raise DomainError(str(error)) from error
+    for name, tool in wanted.items():
+        if (server := tool.partition("/")[0]) not in known:
+            raise DomainError(f"{domain.folder / 'domain.toml'}, [intents.{name}]: no tool server {server!r} is in "
+                              f"{files[0]} or {files[1]}; add it there under mcpServers.")
+    servers = mcp.Servers(known)
+    return {name: servers.named(tool) for name, tool in wanted.items()}, servers.close
+
+
+async def meet(tools: Mapping[str, Any], state: "State", route: Route) -> None:
+    """Let MCP servers say whether the tools that this turn may need change something; one that cannot be asked counts as so."""
+    near = {route.intent, state.intent, state.last_intent, *state.options, *(wish["intent"] for wish in state.waiting)}
+    for name in near & tools.keys():
+        if hasattr(tools[name], "learn"):
+            await asyncio.to_thread(_learn, tools[name])
+
+
+def _learn(tool: Any) -> None:
+    from langchain_core.tools import ToolException
+
+    with suppress(ToolException):  # told when the tool is called
+        tool.learn()
+
+
 def spoken(said: Any) -> str:
     """What an app's tool gave, as a person can read it: its `summary` or text, else its names and values."""
     if isinstance(said, Mapping):
@@ -93,12 +148,15 @@ def _failed(error: Exception) -> Result:
     from langchain_core.tools import ToolException
     from pydantic import ValidationError
 
+    kind, slot = type(error).__name__, ""
     if isinstance(error, ToolException):
-        return Result(harmless(str(error)), failed=True)
-    if isinstance(error, ValidationError):
+        said = harmless(str(error))
+    elif isinstance(error, ValidationError):
         first = error.errors()[0]
-        return Result(_explain(first), failed=True, slot=str(first["loc"][0]) if first["loc"] else "")
-    return Result(f"That did not work just now ({type(error).__name__}). Please try again, or ask for a person.", failed=True)
+        said, slot = _explain(first), str(first["loc"][0]) if first["loc"] else ""
+    else:
+        said = f"That did not work just now ({kind}). Please try again, or ask for a person."
+    return Result(said, True, slot, kind)
 
 
 def _explain(first: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent import dialogue, prompt, signals, slots, toolbox
+from agent import dialogue, prompt, signals, slots, toolbox, tracing
 from agent.dialogue import Move, State
 from agent.documents import look_up
 from agent.domain import Intent, asked_as
@@ -18,7 +18,7 @@ from agent.errors import EngineError, RetuneError
 from agent.guard import Guard
 from agent.sentences import SentenceFeeder
 from agent.serving import Serving
-from agent.signs import harmless
+from agent.signs import harmless, tidy, unreadable
 from agent.types import Delta, Done, Event, Evidence, Made, Passage, Route, Routed, ToolCalled, Turn
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class RunningTurn:
         self.before: dict[str, Any] | None = None
         self.was_asked = False
         self.started = time.perf_counter()
+        self.trace = tracing.Trace(self)
 
     async def events(self) -> AsyncIterator[Event]:
         """Routed, perhaps Evidence or ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
@@ -64,12 +65,13 @@ class RunningTurn:
             error = None
         except Exception as failure:
             error = str(failure) if isinstance(failure, RetuneError) else f"The turn failed ({type(failure).__name__})."
+            self.turn = replace(self.turn, error=type(failure).__name__)
             raise
         finally:  # failed and cancelled turns are logged too, with their flag, before anything else happens
             reply = "".join(said).strip()
             self._mark("total")
-            changed = {"reply": reply} | ({"state": "error", "flags": (*self.turn.flags, "error")} if error else {})
-            self.turn = replace(self.turn, **changed)
+            failed = {"state": "error", "flags": (*self.turn.flags, "error"), "error": self.turn.error or "cancelled"}
+            self.turn = replace(self.turn, reply=reply, **(failed if error else {}))
             cancelled = await finish(partial(
                 agent.store.log, self.turn, self.state.table() if not error else saved["state"], self.messages,
                 self.handoff, error, signals.weak(self.before, self.turn, self.was_asked), self.author))
@@ -106,6 +108,7 @@ class RunningTurn:
         self.vector = self.serving.index.ahead(self.turn.redacted)  # most messages are looked up: while they are routed
         route = await asyncio.to_thread(self._route)
         self._mark("route")
+        await toolbox.meet(agent.tools, self.state, route)
         move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, self._changes)
         self._take(move, route)
         yield Routed(self.turn)
@@ -212,7 +215,7 @@ class RunningTurn:
         longest, begun = self.agent.settings.max_new_tokens, False
         try:
             stream = self.serving.generator.stream(self.messages, longest, session=self.turn.session, made=made)
-            async with aclosing(stream) as pieces:
+            async with aclosing(self.trace.chat(stream, made)) as pieces:
                 async for piece in pieces:
                     begun = True
                     yield piece
@@ -223,7 +226,8 @@ class RunningTurn:
             self.turn = replace(self.turn, flags=(*self.turn.flags, "fallback"))
             self.agent.notice(f"{failure} The model in process answers instead.")
         instead = await asyncio.to_thread(self.serving.fallback)
-        async with aclosing(instead.stream(self.messages, longest, session=self.turn.session, made=made)) as pieces:
+        stream = instead.stream(self.messages, longest, session=self.turn.session, made=made)
+        async with aclosing(self.trace.chat(stream, made)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -237,7 +241,8 @@ class RunningTurn:
     async def _from_tool(self, move: Move) -> AsyncIterator[Event]:
         """The tool's own sentences: its figures and cautions are told as they stand."""
         domain, intent = self.agent.domain, self.agent.domain.intents[move.intent or ""]
-        result = await self._run_tool(intent, move.slots)
+        with self.trace.tool(intent, move.slots) as told:
+            told(result := await self._run_tool(intent, move.slots))
         self._mark("tool")
         self.turn = replace(self.turn, tool_arguments=move.slots, tool_result=result.summary,
                             state="failed" if result.failed else "done")
@@ -280,18 +285,3 @@ class RunningTurn:
             return
         spent = round((time.perf_counter() - self.started) * 1000, 1)
         self.turn = replace(self.turn, timings_ms=self.turn.timings_ms | {stage: spent})
-
-
-def unreadable(text: str, longest: int) -> str:
-    """Why a message cannot be read, as a sentence, or an empty string."""
-    if not tidy(text):
-        return "That message was empty. What would you like to know?"
-    if len(text) > longest:
-        return (f"That message has {len(text):,} characters and I read at most {longest:,}. "
-                "Please send me the part that matters.")
-    return ""
-
-
-def tidy(text: str) -> str:
-    """Without control characters and outer white space."""
-    return harmless(text).strip()

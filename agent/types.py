@@ -97,6 +97,8 @@ class Turn:
     """What wrote the answer; empty where none did."""
     prompt_tokens: int = 0
     tokens: int = 0
+    error: str = ""
+    """The class of what made it fail, or `cancelled`; empty where nothing did. Its sentence is logged beside the turn."""
 
 
 @dataclass(frozen=True, slots=True)

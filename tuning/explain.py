@@ -16,8 +16,8 @@ from agent.registry import Bundle, Registry
 from agent.router import Router
 from agent.schema import handoffs, signals, turns
 from agent.settings import Settings
+from agent.signs import harmless
 from agent.store import Store
-from agent.turn import harmless
 from tuning import decision, lineage, review
 from tuning.harvest import harvest
 

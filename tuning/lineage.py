@@ -17,9 +17,9 @@ from agent.errors import BundleError
 from agent.registry import Bundle, Registry
 from agent.schema import authors, feedback, forgotten, reviews, sessions, turns
 from agent.settings import Settings
+from agent.signs import harmless
 from agent.store import Store
 from agent.teaching import forgotten_key
-from agent.turn import harmless
 from tuning.rows import Row
 
 FILE = "lineage.jsonl"

@@ -26,12 +26,14 @@ def show(table: Any, as_json: bool, lines: Callable[[], None]) -> None:
 def loader(home: Path | None, quiet: bool = False, follow: bool = False) -> Iterator[Any]:
     """A function name -> Agent that loads each domain once, with progress for base models.
 
-    `follow`: they go over to what is promoted meanwhile, and say so on standard error.
+    `follow`: they go over to what is promoted meanwhile, and say so on standard error. Traced where OTEL_* says so.
     """
+    from agent import tracing
     from agent.agent import Agent
     from agent.surfaces.progress import model_bar
 
     loaded: dict[str, Agent] = {}
+    end_tracing = tracing.start()
 
     def load(name: str) -> Agent:
         if name not in loaded:
@@ -45,6 +47,7 @@ def loader(home: Path | None, quiet: bool = False, follow: bool = False) -> Iter
     finally:
         for agent in loaded.values():
             agent.close()
+        end_tracing()
 
 
 @contextmanager

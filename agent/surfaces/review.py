@@ -120,7 +120,7 @@ class _Desk:
 
     def described(self, each: "Waiting") -> str:
         """A row with where it comes from, for a person to judge."""
-        from agent.turn import harmless
+        from agent.signs import harmless
 
         row, turn = each.row, self.store.turn(each.row.turn or "") or {}
         routed = ", ".join(f"{name} {share:.2f}" for name, share in (turn.get("ranking") or [])[:3])
@@ -240,7 +240,7 @@ class _Desk:
 
 
 def _proposal(each: "Proposal") -> str:
-    from agent.turn import harmless
+    from agent.signs import harmless
 
     asked = f"{each.name}: asked {len(each.turns)} times in {each.sessions} conversations, cohesion {each.cohesion}"
     return harmless("\n".join([asked, *(f"  {text}" for text in each.examples[:8])]))
