@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agent import paths, redflags, slots, teaching, toolbox
 from agent.domain import Domain
+from agent.errors import SettingsError
 from agent.follow import Follower, memory_for
 from agent.line import Line
 from agent.models import Step
@@ -92,6 +93,11 @@ class Agent:
         known = Settings.load(**settings)
         loaded = Domain.load(domain)
         used = toolbox.install(loaded, tools or {})
+        if retriever is not None and not hasattr(retriever, "ainvoke"):
+            raise SettingsError(f"The retriever is a {type(retriever).__name__}; give a BaseRetriever of langchain_core.")
+        if generator is not None and not hasattr(generator, "stream"):
+            raise SettingsError(f"The generator is a {type(generator).__name__}; give a ScriptedGenerator or a chat model of "
+                                "LangChain's.")
         remote, leave = toolbox.connect(used, known.home)
         if hasattr(generator, "ainvoke"):  # a Runnable has that, a generator of ours does not
             from agent.generators.chat_model import ChatModelGenerator
@@ -156,7 +162,11 @@ class Agent:
     def ask_sync(self, text: str, session: str | None = None, author: str = "",
                  history: Sequence[tuple[str, str]] = ()) -> Done:
         """`ask` for code without an event loop; from within one it raises RuntimeError."""
-        return asyncio.run(self.ask(text, session, author, history))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.ask(text, session, author, history))
+        raise RuntimeError("An event loop runs here, as in a notebook or an async function: use `await agent.ask(...)`.")
 
     def rate(self, turn_id: str, good: bool, author: str = "", comment: str | None = None) -> None:
         """Keep whether `author` found the reply of the turn `turn_id` `good`, perhaps with a `comment` in their words.

@@ -87,7 +87,11 @@ class Front:
     def ask_sync(self, text: str, session: str | None = None, author: str = "",
                  history: Sequence[tuple[str, str]] = ()) -> Done:
         """`ask` for code without an event loop; from within one it raises RuntimeError."""
-        return asyncio.run(self.ask(text, session, author, history))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.ask(text, session, author, history))
+        raise RuntimeError("An event loop runs here, as in a notebook or an async function: use `await agent.ask(...)`.")
 
     def of(self, turn_id: str) -> Agent:
         """The agent whose turn `turn_id` is; DataError where it is none of theirs."""

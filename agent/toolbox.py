@@ -79,6 +79,9 @@ def install(domain: Domain, tools: Mapping[str, Any]) -> Domain:
     """The domain with an app's tools in the place of its own, by intent; DomainError where one cannot answer its intent."""
     intents = dict(domain.intents)
     for name, tool in tools.items():
+        if not hasattr(tool, "ainvoke"):
+            raise DomainError(f"What is given for the intent {name!r} is a {type(tool).__name__} and no tool; make it one with "
+                              "the decorator @tool of langchain_core.tools.")
         if name not in intents:
             raise DomainError(f"There is no intent {name!r} for the tool {tool.name!r}; {domain.name} knows "
                               f"{', '.join(sorted(intents))}.")

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import ToolException, tool
 
-from agent import Delta, Done, Evidence, Routed, ScriptedGenerator
+from agent import Agent, Delta, Done, Evidence, RetuneError, Routed, ScriptedGenerator
 from agent.errors import DataError, DomainError, EngineError
 from agent.generators.chat_model import ChatModelGenerator
 from agent.types import Made
@@ -302,6 +302,28 @@ def test_a_tool_that_cannot_answer_its_intent_is_refused_at_once(make):
         make("", tools={"weather": courier})
     with pytest.raises(DomainError, match="needs order, which the intent 'return_policy' of customer_service does not ask for"):
         make("", tools={"return_policy": courier})
+    with pytest.raises(DomainError, match="is a function and no tool; make it one with the decorator @tool"):
+        make("", tools={"order_status": lambda order: order})
+
+
+@pytest.mark.parametrize(("given", "sentence"), [({"generator": "gpt"}, "generator is a str; give a ScriptedGenerator or a chat"),
+                                                 ({"retriever": []}, "retriever is a list; give a BaseRetriever"),
+                                                 ({"tools": {"credit_score": 7}}, "is a int and no tool"),
+                                                 ({"temperature": 1}, "no setting 'temperature'")])
+def test_a_part_of_another_kind_is_refused_before_anything_is_loaded(home, given, sentence):
+    with pytest.raises(RetuneError, match=sentence):
+        Agent.load("finance", home=home, **given)
+    assert list(home.iterdir()) == []
+
+
+def test_an_event_loop_is_told_to_await(make):
+    made = make("Fine.")
+
+    async def run() -> None:
+        made.ask_sync("can I send it back?")
+
+    with pytest.raises(RuntimeError, match="use `await agent.ask"):
+        asyncio.run(run())
 
 
 # ---- a retriever of an app

@@ -220,9 +220,10 @@ def test_a_model_does_not_show_its_agent(make):
 
 def test_a_sync_stream_left_early_is_logged_as_cancelled(make):
     made = make("One. Two. Three. Four.")
-    for _ in RetuneChatModel(agent=made).stream(ASK, session("s")):
-        break
-    assert made.store.last_turn("s")["error"] == "cancelled" and len(made.line) == 0
+    for name, runnable in (("s", RetuneChatModel(agent=made)), ("t", AgentRunnable(made))):
+        for _ in runnable.stream(ASK, session(name)):
+            break
+        assert made.store.last_turn(name)["error"] == "cancelled" and len(made.line) == 0
 
 
 def test_code_inside_an_event_loop_may_call_it_without_await(make):

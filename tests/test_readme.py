@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from agent.settings import Settings
@@ -14,11 +15,17 @@ from agent.surfaces.cli import app
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_of_the_readme_runs(settings: Settings):
-    code, = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    told = subprocess.run([sys.executable, "-c", code], env=os.environ | {"RETUNE_HOME": str(settings.home)}, text=True,
-                          capture_output=True, check=True)
-    assert "$234.79" in told.stdout and "loan_payment finance@0001" in told.stdout
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: str(BLOCKS.index(code)))
+def test_python_of_the_readme_runs_by_itself_and_prints_what_its_comments_say(settings: Settings, code: str):
+    """`print(...)  # $234.79 ...`: what stands between the sign and the dots is printed."""
+    run = subprocess.run([sys.executable, "-c", code], env=os.environ | {"RETUNE_HOME": str(settings.home)}, text=True,
+                         capture_output=True)
+    assert run.returncode == 0, run.stderr
+    promised = re.findall(r"print\(.*\)\s+# (.+?)(?: \.\.\.)?$", code, re.MULTILINE)
+    assert [each for each in promised if each not in run.stdout] == []
 
 
 def test_every_command_of_the_readme_is_one():
