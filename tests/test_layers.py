@@ -73,7 +73,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 HEAVY = {"torch", "transformers", "peft", "trl", "onnxruntime", "langchain_core", "textual", "faiss", "sklearn", "tokenizers",
-         "fastapi", "huggingface_hub", "openvino", "scipy", "pandas"}
+         "fastapi", "huggingface_hub", "openvino", "scipy", "pandas", "opentelemetry", "prometheus_client", "mcp"}
 
 
 @pytest.mark.parametrize("code", ["import agent", "import agent.agent", "import agent.domain, agent.registry, agent.settings"])

@@ -77,7 +77,7 @@ def test_nothing_is_created_by_reading_settings(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("given", "told"), [
-    ({"thread": 2}, ["'thread'", "known settings: database, encoder"]),
+    ({"thread": 2}, ["'thread'", "known settings: capture_content, database, encoder"]),
     ({"engine": "vroom"}, ["'vroom'", "auto, onnx, transformers, vllm"]),
     ({"threads": "two"}, ["threads", "'two'", "whole number"]),
     ({"max_new_tokens": ""}, ["max_new_tokens", "whole number"]),
