@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +12,9 @@ from sqlalchemy.engine import URL
 PATIENCE = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
             "tcp_user_timeout": "30000", "application_name": "retune"}
 """What libpq is told unless the URL says otherwise: a server that vanished is noticed in half a minute, not in hours."""
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def engine_for(url: URL) -> sa.Engine:
@@ -60,8 +64,11 @@ def replace(at: sa.Connection, table: sa.Table, row: dict[str, Any], key: str) -
     at.execute(new.on_conflict_do_update(index_elements=[key], set_={name: new.excluded[name] for name in row if name != key}))
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode  # made once, as json.dumps would make it for each value
+
+
 def _dump(value: Any) -> str:
-    return json.dumps(clean(value), ensure_ascii=False, default=str)
+    return _encode(clean(value))
 
 
 def clean(value: Any) -> Any:
@@ -70,6 +77,8 @@ def clean(value: Any) -> Any:
     NUL and lone surrogates become U+FFFD, a number that is not finite becomes None.
     """
     if isinstance(value, str):
+        if "\0" not in value and (value.isascii() or _HALVES.search(value) is None):  # as nearly all are
+            return value
         value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, dict):

@@ -28,6 +28,17 @@ _AS_IS = (
 ).split()
 _MORE = 4  # turns read beyond those that are wanted, as some of them may have failed
 
+# Made once: to build a statement takes as long as to run it.
+_BEFORE = (sa.select(*_SESSION, *_TURN).outerjoin(turns, turns.c.session == sessions.c.id)
+           .where(sessions.c.id == sa.bindparam("session")).order_by(turns.c.seq.desc()).limit(sa.bindparam("most")))
+_IDS = sa.bindparam("ids", expanding=True)
+_LOCKED = sa.select(*_SESSION).where(sessions.c.id.in_(_IDS)).order_by(sessions.c.id).with_for_update(key_share=True)
+_KNOWN = sa.select(turns.c.id).where(turns.c.id.in_(_IDS))
+_NEW = turns.insert()
+_CHANGED = ("author", "state", "turns", "updated")
+_CHANGE = sessions.update().where(sessions.c.id == sa.bindparam("new_id")).values(
+    archived=False, **{name: sa.bindparam(f"new_{name}", type_=sessions.c[name].type) for name in _CHANGED})
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -57,9 +68,7 @@ class Before:
 
 def before(at: sa.Connection, id: str, domain: str, author: str, limit: int) -> Before:
     """`Store.before`, by one query unless the newest turns failed."""
-    query = (sa.select(*_SESSION, *_TURN).outerjoin(turns, turns.c.session == sessions.c.id).where(sessions.c.id == id)
-             .order_by(turns.c.seq.desc()).limit(limit + _MORE))
-    found = at.execute(query).mappings().all()
+    found = at.execute(_BEFORE, {"session": id, "most": limit + _MORE}).mappings().all()
     if not found:
         new = {"id": id, "domain": domain, "author": author, "state": {}, "created": now(), "turns": 0}
         return Before(new, None, [])
@@ -83,7 +92,7 @@ def history(at: sa.Connection, session: str, limit: int) -> list[tuple[str, str]
 def write(at: sa.Connection, rows: Sequence[Logged]) -> None:
     """Each turn gets its session's next place, in the order of `rows`; one that is there already stays as it is."""
     held = _locked(at, {row.turn.session: row.turn.domain for row in rows})
-    known = set(at.execute(sa.select(turns.c.id).where(turns.c.id.in_([row.turn.id for row in rows]))).scalars())
+    known = set(at.execute(_KNOWN, {"ids": [row.turn.id for row in rows]}).scalars())
     fresh: dict[str, tuple[Logged, dict[str, Any]]] = {}
     for row in rows:
         session = held[row.turn.session]
@@ -95,7 +104,7 @@ def write(at: sa.Connection, rows: Sequence[Logged]) -> None:
         fresh[row.turn.id] = row, _values(row, session["turns"], session["updated"])
     if not fresh:
         return
-    at.execute(turns.insert(), [values for _, values in fresh.values()])
+    at.execute(_NEW, [values for _, values in fresh.values()])
     changed = {row.turn.session: held[row.turn.session] for row, _ in fresh.values()}
     at.execute(_CHANGE, [{f"new_{name}": session[name] for name in ("id", *_CHANGED)} for session in changed.values()])
     for row, values in fresh.values():
@@ -105,11 +114,6 @@ def write(at: sa.Connection, rows: Sequence[Logged]) -> None:
             _write_signal(at, sign, values["created"])
 
 
-_CHANGED = ("author", "state", "turns", "updated")
-_CHANGE = sessions.update().where(sessions.c.id == sa.bindparam("new_id")).values(
-    archived=False, **{name: sa.bindparam(f"new_{name}", type_=sessions.c[name].type) for name in _CHANGED})
-
-
 def _locked(at: sa.Connection, wanted: dict[str, str]) -> dict[str, dict[str, Any]]:
     """The sessions' rows by id, made where they are not there: id -> domain.
 
@@ -117,11 +121,10 @@ def _locked(at: sa.Connection, wanted: dict[str, str]) -> dict[str, dict[str, An
     the keys, so that feedback and hand-offs, whose rows point to these, wait for nobody and nobody for them.
     """
     ids = sorted(wanted)
-    query = sa.select(*_SESSION).where(sessions.c.id.in_(ids)).order_by(sessions.c.id).with_for_update(key_share=True)
-    held = {row["id"]: dict(row) for row in at.execute(query).mappings()}
+    held = {row["id"]: dict(row) for row in at.execute(_LOCKED, {"ids": ids}).mappings()}
     if missing := [id for id in ids if id not in held]:
         begin(at, {id: wanted[id] for id in missing})
-        held = {row["id"]: dict(row) for row in at.execute(query).mappings()}
+        held = {row["id"]: dict(row) for row in at.execute(_LOCKED, {"ids": ids}).mappings()}
     return held
 
 
