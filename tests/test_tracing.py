@@ -182,8 +182,8 @@ def test_a_turn_that_nobody_waits_for_ends_its_spans_as_cancelled_and_leaves_the
     async def leave() -> None:
         with trace.get_tracer("app").start_as_current_span("GET /chat"):
             events = agent.stream(intent_of(agent, "docs"))
-            seen = [type(await anext(events)).__name__ for _ in range(2)]
-            assert seen == ["Routed", "Delta"] and trace.get_current_span().name == "GET /chat"
+            seen = [type(await anext(events)).__name__ for _ in range(3)]
+            assert seen == ["Routed", "Evidence", "Delta"] and trace.get_current_span().name == "GET /chat"
             await events.aclose()
             assert trace.get_current_span().name == "GET /chat"
 
