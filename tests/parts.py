@@ -62,18 +62,18 @@ def agent(home: Path, *answers: str | Exception, name: str | Path = "customer_se
 
 
 class Counting(ScriptedGenerator):
-    """Says its answer, and that it took so many tokens."""
+    """Says its answer, that it took so many tokens, and which engine wrote it."""
 
-    def __init__(self, answer: str, prompt_tokens: int, tokens: int) -> None:
+    def __init__(self, answer: str, prompt_tokens: int, tokens: int, engine: str = "scripted") -> None:
         super().__init__(answer)
-        self.counts = prompt_tokens, tokens
+        self.counts, self.engine = (prompt_tokens, tokens), engine
 
     async def stream(self, messages: Sequence[Message], max_tokens: int, *, session: str = "",
                      made: Made | None = None) -> AsyncIterator[str]:
         async for piece in super().stream(messages, max_tokens, session=session, made=made):
             yield piece
         if made is not None:
-            made.prompt_tokens, made.tokens = self.counts
+            made.engine, (made.prompt_tokens, made.tokens) = self.engine, self.counts
 
 
 def with_generator(serving: Serving, *answers: str | Exception) -> Serving:

@@ -16,15 +16,17 @@ STAGES = {"download": "fetching", "unpack": "verifying", "convert": "converting 
 
 
 def open_app(domain: str | None, home: Path | None) -> None:
-    """Run the app until the person leaves; what runs then is logged first."""
+    """Run the app until the person leaves; what runs then is logged first. Traced where OTEL_* says so."""
+    from agent import tracing
     from agent.domain import shipped
 
-    settings = Settings.load(home=home)
+    settings, end_tracing = Settings.load(home=home), tracing.start()
     app = RetuneApp(lambda name: _load(app, name), [domain] if domain else shipped(), settings, getpass.getuser())
     try:
         app.run()
     finally:
         app.close()
+        end_tracing()
 
 
 def _load(app: RetuneApp, name: str) -> "Agent":
