@@ -79,4 +79,4 @@ keys = sa.Table(
     *_columns("scopes", _json),
     *_columns("rate at_once", sa.Integer),
 )
-"""`hash`: sha256 of the secret; `rate`: requests a minute; `revoked`: when, or empty. A row stays, so that no name is given twice."""
+"""`hash`: of the secret; `rate`: calls a minute; `revoked`: when, or empty. A row stays, so that no name is given twice."""

@@ -24,7 +24,8 @@ KEPT = 2
 class Catalogue:
     """`find(model)` gives what answers. Any thread may ask."""
 
-    def __init__(self, agents: Mapping[str, Agent], load: Callable[[Agent, str], Serving] | None = None, kept: int = KEPT) -> None:
+    def __init__(self, agents: Mapping[str, Agent], load: Callable[[Agent, str], Serving] | None = None,
+                 kept: int = KEPT) -> None:
         """`load`: what loads a bundle of an agent's domain by its version, where it is not the usual."""
         self.agents, self.front = dict(agents), Front(agents)
         self.load, self.kept = load or load_beside, kept
@@ -54,7 +55,7 @@ class Catalogue:
             serving = self.load(agent, version)
         except BundleError as error:
             log.warning("%s", error)
-            raise Refused(409, f"{model} is there but cannot serve here; whoever runs this server finds the reason in its log.",
+            raise Refused(409, f"{model} is there but cannot serve; whoever runs this server finds the reason in its log.",
                           "model") from error
         pinned = replace(agent, serving=serving, trial=None, follower=None)
         pinned.line, pinned.observers = agent.line, agent.observers  # one order, and one who looks on, whatever bundle answers

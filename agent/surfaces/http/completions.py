@@ -69,10 +69,10 @@ class Plain(Strict):
 class Ask(Strict):
     """A chat completion to make. With a session the last message alone is read: the rest of the conversation is in the store."""
 
-    model: str = Field(min_length=1, max_length=200, description="A domain, a bundle such as `finance@0003`, or `retune`: the "
-                                                                 "domain that each message is about.")
-    messages: list[Said] = Field(min_length=1, max_length=2000, description="The last one must be the user's. System messages are "
-                                                                            "not read: the domain has its own persona.")
+    model: str = Field(min_length=1, max_length=200, description=(
+        "A domain, a bundle such as `finance@0003`, or `retune`: the domain that each message is about."))
+    messages: list[Said] = Field(min_length=1, max_length=2000, description=(
+        "The last one must be the user's. System messages are not read: the domain has its own persona."))
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: Annotated[str, Field(min_length=1)] | Annotated[

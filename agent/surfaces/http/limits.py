@@ -38,7 +38,7 @@ class Turns:
 
     def __init__(self, most: int, waiting: int | None = None, patience: float = PATIENCE_S) -> None:
         self.most, self.most_waiting, self.patience = most, most if waiting is None else waiting, patience
-        self.running = self.waiting = self.peak = self.refused = 0
+        self.running = self.waiting = self.peak = self.refused = self.cut_off = 0
         self.tasks: set[asyncio.Task[None]] = set()
         """Turns that run, also those whose caller has gone and that are just being logged."""
         self._free = asyncio.Semaphore(most)
@@ -79,6 +79,7 @@ class Turns:
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=seconds)
         for task in self.tasks:
+            self.cut_off += not task.cancelling()
             task.cancel()
         if self.tasks:
             await asyncio.wait(self.tasks)
