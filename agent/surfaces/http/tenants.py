@@ -93,4 +93,5 @@ Talker = Annotated[Principal, Security(may("chat"))]
 Teacher = Annotated[Principal, Security(may("feedback"))]
 Reviewer = Annotated[Principal, Security(may("review"))]
 Admin = Annotated[Principal, Security(may("admin"))]
-SessionHeader = Annotated[str | None, Header(alias="X-Session-Id", description="The conversation to go on with, or to begin.")]
+SessionHeader = Annotated[str | None, Header(alias="X-Session-Id", pattern=f"^{SESSION_ID}$",
+                                             description="The conversation to go on with, or to begin.")]
