@@ -51,7 +51,7 @@ def add(store: "Store", name: str, tenant: str, scopes: Collection[str], rate: i
     """Make a key and give its secret, which nobody can be told again. DataError for a name that was used before."""
     for what, said in (("name", name), ("tenant", tenant)):
         if not re.fullmatch(NAME, said):
-            raise DataError(f"The {what} {said!r} cannot be used; take 1 to 64 of letters, digits, '.', '_', '-', and no '.' first.")
+            raise DataError(f"The {what} {said!r} cannot be used; take 1 to 64 letters, digits, '_', '-' or, not first, '.'.")
     if unknown := [scope for scope in scopes if scope not in SCOPES]:
         raise DataError(f"There is no scope {unknown[0]!r}; scopes are {', '.join(SCOPES)}.")
     if not scopes:

@@ -10,9 +10,9 @@ from webapp import ASK, SAID, Call, Typist, agent_of, client, closing_all, fresh
 from agent import keys
 from agent.errors import StoreError
 from agent.surfaces.http.app import make_app
+from agent.surfaces.http.errors import Refused
 from agent.surfaces.http.gate import Gate, is_loopback
 from agent.surfaces.http.limits import Allowances, Turns
-from agent.surfaces.http.errors import Refused
 
 WRONG = "rtk_" + "x" * 43
 
@@ -46,14 +46,17 @@ def error(came: httpx2.Response, status: int) -> dict:
 
 def test_without_any_key_this_machine_may_do_everything(here):
     assert here.ask("hello")["retune"]["intent"] == "greeting"
-    for path in ("/v1/sessions", "/v1/handoffs", "/v1/bundles/customer_service", "/v1/models", "/healthz", "/docs", "/openapi.json"):
+    for path in ("/v1/sessions", "/v1/handoffs", "/v1/bundles/customer_service", "/v1/models", "/healthz", "/docs",
+                 "/openapi.json"):
         assert here("GET", path).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.1", "", "[", "localhost.x"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.1", "", "[",
+                                  "localhost.x"])
 def test_without_a_key_a_foreign_host_is_turned_away_so_that_no_name_can_be_bent_to_this_machine(here, host):
     for method, path in (("POST", "/v1/chat/completions"), ("GET", "/"), ("GET", "/v1/models")):
-        assert error(here(method, path, ASK if method == "POST" else None, headers={"Host": host}), 403)["code"] == "foreign_host"
+        came = here(method, path, ASK if method == "POST" else None, headers={"Host": host})
+        assert error(came, 403)["code"] == "foreign_host"
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.8.8.8", "[::1]:8080"])
@@ -200,7 +203,7 @@ def ask_gate(agent, messages, **given) -> list[dict]:
         raise AssertionError("it must not come so far")
 
     gate = Gate(app, agent.store, Turns(2), True, 1000, **given)
-    scope = {"type": "http", "method": "POST", "path": "/v1/feedback", "headers": [(b"host", b"localhost")], "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": "/v1/feedback", "headers": [(b"host", b"localhost")]}
     asyncio.run(gate(scope, receive, send))
     return sent
 
@@ -213,7 +216,8 @@ def test_a_body_that_comes_too_slowly_or_breaks_off_is_refused(agent):
 
 
 def test_unknown_addresses_and_methods_have_the_same_shape(here):
-    assert error(here("GET", "/v1/nothing"), 404) and error(here("GET", "/nothing"), 404) and error(here("GET", "/static/x.js"), 404)
+    for path in ("/v1/nothing", "/nothing", "/static/x.js"):
+        assert error(here("GET", path), 404)
     came = here("PUT", "/v1/feedback")
     assert error(came, 405) and came.headers["allow"]
 
@@ -239,7 +243,7 @@ def test_a_database_that_cannot_be_used_is_told_without_its_path(agent, tmp_path
     call = Call(make_app([agent]))
 
     def full(*_: object, **__: object) -> None:
-        raise StoreError(f"{tmp_path}/retune.db could not be written because the disk is full; free some space, then try again.")
+        raise StoreError(f"{tmp_path}/retune.db could not be written because the disk is full; free some space.")
 
     agent.store.sessions = full
     came = call("GET", "/v1/sessions")
@@ -356,7 +360,7 @@ def test_a_place_is_free_again_whatever_becomes_of_its_call(tmp_path):
             call("POST", "/v1/chat/completions", ASK | {"stream": stream})
         typist.fails = False
         assert turns.running == 0
-        assert call.ask("hello")["choices"][0]["message"]["content"] and call.ask("x?")["choices"][0]["message"]["content"] == SAID
+        assert call.ask("x?")["choices"][0]["message"]["content"] == SAID
     finally:
         closing_all([agent])
 

@@ -31,8 +31,9 @@ def test_a_revoked_key_opens_nothing_and_its_name_stays_taken(db):
 
 
 @pytest.mark.parametrize("name, tenant, scopes, more, said", [
-    ("a/b", "acme", ["chat"], {}, "name 'a/b'"), ("", "acme", ["chat"], {}, "name ''"), (".x", "acme", ["chat"], {}, "name '.x'"),
-    ("web", "", ["chat"], {}, "tenant ''"), ("web", "a/b", ["chat"], {}, "tenant 'a/b'"), ("web", "a" * 65, ["chat"], {}, "tenant"),
+    ("a/b", "acme", ["chat"], {}, "name 'a/b'"), ("", "acme", ["chat"], {}, "name ''"),
+    (".x", "acme", ["chat"], {}, "name '.x'"), ("web", "", ["chat"], {}, "tenant ''"),
+    ("web", "a/b", ["chat"], {}, "tenant 'a/b'"), ("web", "a" * 65, ["chat"], {}, "tenant"),
     ("web", "acme", ["root"], {}, "scope 'root'"), ("web", "acme", [], {}, "may do nothing"),
     ("web", "acme", ["chat"], {"rate": 0}, "ask nothing"), ("web", "acme\n", ["chat"], {}, "tenant"),
 ])

@@ -32,7 +32,7 @@ ASK = {"model": "customer_service", "messages": [{"role": "user", "content": "Ho
 
 
 class Typist:
-    """Writes one answer, a word at a time; while `held` is set it waits after so many words. Counts who it writes for at once."""
+    """Writes one answer, a word at a time; while `held` is set it waits after so many words. Counts whom it writes for."""
 
     def __init__(self, answer: str = SAID, hold_after: int = 5) -> None:
         self.answer, self.hold_after = answer, hold_after

@@ -117,8 +117,9 @@ def decision(bundle: "Bundle") -> str | None:
     return verdict.get("decision") if isinstance(verdict, dict) else None
 
 
-def make_champion(registry: "Registry", settings: "Settings", version: str, reason: str, by: str, force: bool = False) -> "Bundle":
-    """Promote a version whose report says so, or with `force` any that fits; BundleError says why not, and nothing has changed."""
+def make_champion(registry: "Registry", settings: "Settings", version: str, reason: str, by: str,
+                  force: bool = False) -> "Bundle":
+    """Promote a version whose report says so, or with `force` any that fits; BundleError says why nothing has changed."""
     from agent.errors import BundleError
 
     bundle, before, name = registry.get(version), registry.aliases().get("champion"), registry.domain.name

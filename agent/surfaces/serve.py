@@ -8,12 +8,11 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.surfaces.options import Home, loader
+from agent.surfaces.options import Home, loader, store_of
 
 if TYPE_CHECKING:
     from agent.surfaces.http.limits import Turns
@@ -25,8 +24,7 @@ LEAVE_S = 2.0  # for the last words of streams that were cut off
 @app.command()
 def serve(host: Annotated[str, typer.Option(help="Address to listen on; off loopback every caller needs a key.")] = "127.0.0.1",
           port: Annotated[int, typer.Option(help="0: a free one.", min=0, max=65535)] = 8080,
-          domain: Annotated[list[str] | None, typer.Option(help="A domain or a folder, again for more; without it all that ship."
-                                                           )] = None,
+          domain: Annotated[list[str] | None, typer.Option(help="A name or a folder, again for more; else all.")] = None,
           grace: Annotated[int, typer.Option(help="Seconds for open answers to end after the first signal.", min=0)] = 10,
           home: Home = None) -> None:
     """Serve the agents over HTTP: OpenAI's chat completions, sessions, feedback, hand-offs, bundles, a web chat at /."""
@@ -36,12 +34,13 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; off loop
     from agent.surfaces.http.app import make_app
     from agent.surfaces.http.gate import is_loopback
 
+    if not is_loopback(host):
+        with store_of(home) as store:
+            if all(key.revoked for key in keys.listed(store)):
+                raise SettingsError(f"{host} can be reached from other machines, and there is no key: make one with `retune "
+                                    "keys add NAME --tenant TENANT`, or serve this machine alone with --host 127.0.0.1.")
     with loader(home, follow=True) as load:
         agents = [load(name) for name in domain or shipped()]
-        store = agents[0].store
-        if not is_loopback(host) and not [key for key in keys.listed(store) if not key.revoked]:
-            raise SettingsError(f"{host} can be reached from other machines, and there is no key: make one with `retune keys add "
-                                "NAME --tenant TENANT`, or serve this machine alone with --host 127.0.0.1.")
         made = make_app(agents, host, metrics=metrics_of(agents))
         left = asyncio.run(run(made, host, port, grace))
     if left:
@@ -53,10 +52,7 @@ def metrics_of(agents: list[Any]) -> Any | None:
     with suppress(ImportError):
         from agent.surfaces.metrics import Metrics
 
-        made = Metrics(agents[0].store, agents)
-        for agent in agents:
-            made.watch(agent)
-        return made
+        return Metrics(agents[0].store, agents)
     return None
 
 
@@ -74,22 +70,22 @@ async def run(made: Any, host: str, port: int, grace: int) -> int:
     class Server(uvicorn.Server):
         """One signal drains, the next one ends; neither kills the process before the log is written."""
 
-        draining: asyncio.Task[None] | None = None
-
         def handle_exit(self, sig: int, frame: Any) -> None:
             loop.call_soon_threadsafe(self.leave)
 
         def leave(self) -> None:
             """Called in the event loop for each signal."""
-            if self.should_exit:
-                self.force_exit = True
-                self.draining = asyncio.create_task(turns.end(0))
-                for task in self.server_state.tasks:
-                    task.cancel()
-                return
+            seconds = 0 if self.should_exit else grace
             self.should_exit = shared.stopping = True
-            self.draining = asyncio.create_task(turns.end(grace))
+            ending.append(asyncio.create_task(self.end(seconds)))
 
+        async def end(self, seconds: float) -> None:
+            """Every stream ends when its turn does; a caller who does not read that is left after a moment."""
+            await turns.end(seconds)
+            await asyncio.sleep(LEAVE_S)
+            self.force_exit = True
+
+    ending: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -98,14 +94,14 @@ async def run(made: Any, host: str, port: int, grace: int) -> int:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise SettingsError(f"{host}:{port} cannot be listened on ({error.strerror}); take another --port or --host.") from error
+            raise SettingsError(f"{host}:{port} cannot be listened on ({error.strerror}); take another --port.") from error
         name = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(made, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                                 timeout_graceful_shutdown=int(grace + LEAVE_S), lifespan="on", ws="none")
         server = Server(config)
         print(f"Retune answers at http://{name}:{listener.getsockname()[1]} (docs at /docs); Ctrl-C ends it.", flush=True)
         await server.serve(sockets=[listener])
+    for task in ending:
+        task.cancel()
     await turns.end(0)
-    if server.draining:
-        await server.draining
     return turns.cut_off

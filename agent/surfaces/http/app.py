@@ -41,7 +41,7 @@ def make_app(agents: Sequence[Agent], host: str = "127.0.0.1", *, metrics: Any |
     turns = Turns(settings.serve_turns, patience=patience)
     shared = Shared(named, store, settings, Catalogue(named, load), turns, Transcripts(), metrics)
     app = FastAPI(title="Retune", version=version("retune"), description=ABOUT, docs_url=None, redoc_url=None,
-                  redirect_slashes=False, lifespan=_lifespan)
+                  redirect_slashes=False, generate_unique_id_function=lambda route: route.name, lifespan=_lifespan)
     app.state.shared = shared
     for room in (chat, feedback, sessions, handoffs, bundles, health, page):
         app.include_router(room.router)

@@ -74,8 +74,8 @@ class Catalogue:
         return rows
 
     def _unknown(self, model: str) -> Refused:
-        return Refused(404, f"There is no model {model!r}; use {', '.join(self.agents)}, {ALL}, or a bundle that GET /v1/models "
-                       "lists.", "model", "model_not_found")
+        return Refused(404, f"There is no model {model!r}; use {', '.join(self.agents)}, {ALL}, or a bundle that GET "
+                       "/v1/models lists.", "model", "model_not_found")
 
 
 def row(id: str, owner: str, bundle: str | None, made: Any = None) -> dict[str, Any]:

@@ -27,6 +27,16 @@ router = APIRouter(tags=["chat"])
 GONE = 499
 """For nobody: the caller has gone."""
 T = TypeVar("T")
+LINKS = {
+    "rate": {"operationId": "give_feedback", "requestBody": {"answer_id": "$response.body#/id"}},
+    "take_back": {"operationId": "take_feedback_back", "parameters": {"query.answer_id": "$response.body#/id"}},
+    "read": {"operationId": "read_session", "parameters": {"path.session": "$response.body#/retune/session"}},
+    "change": {"operationId": "change_session", "parameters": {"path.session": "$response.body#/retune/session"}},
+    "go_on": {"operationId": "chat_completions", "parameters": {"header.X-Session-Id": "$response.body#/retune/session"}},
+}
+"""What an answer leads to."""
+EVENTS = {"type": "string", "description": "With `stream`: chat.completion.chunk events, the last of which holds `retune`, "
+                                           "then `data: [DONE]`."}
 SESSION_OUT = {"X-Session-Id": {"description": "The conversation, to go on with.", "schema": {"type": "string"}}}
 
 
@@ -54,20 +64,20 @@ def list_models(at: Here, who: Talker) -> Models:
 
 
 @router.post("/v1/chat/completions", response_model=Completion, responses={
-    200: {"headers": SESSION_OUT, "content": {"text/event-stream": {"schema": {"type": "string", "description": (
-        "With `stream`: chat.completion.chunk events, the last of which holds `retune`, then `data: [DONE]`.")}}}},
+    200: {"headers": SESSION_OUT, "links": LINKS, "content": {"text/event-stream": {"schema": EVENTS}}},
     **refusals(400, 401, 403, 404, 408, 409, 413, 429, 502, 503, 504)})
 async def chat_completions(asked: Ask, request: Request, at: Here, who: Talker,
                            session_id: SessionHeader = None) -> Response:
     """One turn of a conversation, whole or as a stream.
 
-    The conversation is named by `X-Session-Id` or `metadata.session_id`. Without either, a transcript that ends with an answer of
-    ours goes on where that answer was given; any other begins a new conversation, for which the transcript counts as said before.
+    The conversation is named by `X-Session-Id` or `metadata.session_id`. Without either, a transcript that ends with an answer
+    of ours goes on where that answer was given; any other begins a new conversation, in which it counts as said before.
     """
     text = question(asked, at.settings.max_message)
     agent = await run_in_threadpool(at.catalogue.find, asked.model)
     author, whose = who.author(asked.user), (who.tenant, who.name, asked.user or "", asked.model)
-    session, history = await run_in_threadpool(find_session, asked, session_id, at, who, agent, whose)
+    named = session_id or (asked.metadata.session_id if asked.metadata else None)
+    session, history = await run_in_threadpool(find_session, asked, session_id, named, at, who, agent, whose)
     events = agent.stream(text, session, author, history, max_tokens=asked.most_tokens)
     running = Running(events, at.turns, request.scope["state"].get("place"))
     turn = await listening(request, running, running.head())
@@ -77,7 +87,8 @@ async def chat_completions(asked: Ask, request: Request, at: Here, who: Talker,
     head = {"id": id, "created": now(), "model": asked.model, "system_fingerprint": turn.bundle}
 
     def finished(done: Done, told: str) -> None:
-        at.transcripts.keep(whose, asked.messages, told, done.turn.session, done.turn.id)
+        if not named:  # the transcript of a session that has a name need not be all that was said in it
+            at.transcripts.keep(whose, asked.messages, told, done.turn.session, done.turn.id)
 
     headers = {"X-Session-Id": shown}
     if asked.stream:
@@ -91,7 +102,8 @@ async def chat_completions(asked: Ask, request: Request, at: Here, who: Talker,
     finished(done, told)
     choice = {"index": 0, "message": {"role": "assistant", "content": told, "refusal": None}, "logprobs": None,
               "finish_reason": ended(done, asked.most_tokens)}
-    table = head | {"object": "chat.completion", "choices": [choice], "usage": usage(done.turn), "retune": why(done.turn, shown)}
+    table = head | {"object": "chat.completion", "choices": [choice], "usage": usage(done.turn),
+                    "retune": why(done.turn, shown)}
     return Response(dump(table), media_type="application/json", headers=headers)
 
 
@@ -103,22 +115,21 @@ def question(asked: Ask, longest: int) -> str:
     if not tidy(last.text):
         raise Refused(400, "The last message is empty; write what you would like to know.", "messages")
     if len(last.text) > longest:
-        raise Refused(400, f"The last message has {len(last.text):,} characters and at most {longest:,} are read; send the part "
-                      "that matters.", "messages", "string_above_max_length")
+        raise Refused(400, f"The last message has {len(last.text):,} characters and at most {longest:,} are read; send the "
+                      "part that matters.", "messages", "string_above_max_length")
     return last.text
 
 
-def find_session(asked: Ask, header: str | None, at: Shared, who: Principal, agent: Agent | Front,
-                 whose: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
-    """(stored session, what a new one counts as said before); Refused for a session that this model cannot go on with."""
-    named = asked.metadata.session_id if asked.metadata else None
-    if header and named and header != named:
+def find_session(asked: Ask, header: str | None, named: str | None, at: Shared, who: Principal,
+                 agent: Agent | Front, whose: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """(stored session, what a new one takes as said before); Refused for a session that this model cannot go on with."""
+    if header and asked.metadata and asked.metadata.session_id not in (None, header):
         raise Refused(400, "X-Session-Id and metadata.session_id name two sessions; send one of them.", "metadata.session_id")
-    if name := header or named:
-        session = who.stored(name)
+    if named:
+        session = who.stored(named)
         domains = {agent.domain.name} if isinstance(agent, Agent) else set(agent.agents)
         if (found := at.store.sessions(id=session)) and found[0]["domain"] not in domains:
-            raise Refused(409, f"The session {name!r} is with {found[0]['domain']!r}; name that as the model, or begin another "
+            raise Refused(409, f"The session {named!r} is with {found[0]['domain']!r}; name that as the model, or begin another "
                           "session.", "model", "session_of_another_domain")
         return session, []
     before = asked.messages[:-1]

@@ -67,7 +67,7 @@ class Plain(Strict):
 
 
 class Ask(Strict):
-    """A chat completion to make. With a session the last message alone is read: the rest of the conversation is in the store."""
+    """A chat completion to make. With a session the last message alone is read: the rest of the talk is in the store."""
 
     model: str = Field(min_length=1, max_length=200, description=(
         "A domain, a bundle such as `finance@0003`, or `retune`: the domain that each message is about."))
@@ -139,7 +139,8 @@ class Why(BaseModel):
     bundle: str
     intent: str | None
     confidence: float | None
-    state: str = Field(description="answered, done, asking, confirming, cancelled, handoff, escalated, refused, failed or clarify.")
+    state: str = Field(description="answered, done, asking, confirming, cancelled, handoff, escalated, refused, failed or "
+                                   "clarify.")
     sources: list[Source]
     tools: list[ToolUse]
     flags: list[str]
@@ -189,8 +190,8 @@ def why(turn: Turn, session: str) -> dict[str, Any]:
     tools = [{"tool": turn.tool, "arguments": turn.tool_arguments, "result": turn.tool_result}] if turn.tool_result else []
     sources = [{"id": each.id, "title": each.title, "heading": each.heading, "source": each.source} for each in turn.passages]
     return {"session": session, "domain": turn.domain, "bundle": turn.bundle, "intent": turn.intent,
-            "confidence": turn.route.confidence if turn.route else None, "state": turn.state, "sources": sources, "tools": tools,
-            "flags": list(turn.flags), "timings_ms": turn.timings_ms}
+            "confidence": turn.route.confidence if turn.route else None, "state": turn.state, "sources": sources,
+            "tools": tools, "flags": list(turn.flags), "timings_ms": turn.timings_ms}
 
 
 def usage(turn: Turn) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Errors as an OpenAI client reads them: {"error": {"message", "type", "param", "code"}}, with a sentence that says the next step.
+"""Errors as an OpenAI client reads them: {"error": {"message", "type", "param", "code"}}; the message says the next step.
 
 Knows which status an error of Retune's has; what stands in a log (paths, servers' addresses, traces) never goes out.
 """
@@ -62,6 +62,11 @@ class Refused(HTTPException):
 def busy(seconds: float, message: str, code: str | None = None) -> Refused:
     """429 with Retry-After, in whole seconds of at least 1."""
     return Refused(429, message, code=code, headers={"Retry-After": str(max(1, round(seconds + 0.5)))})
+
+
+def stopping() -> Refused:
+    """503: this server ends, another or the next one will answer."""
+    return Refused(503, "This server is being stopped; ask again in a moment.", code="stopping", headers={"Retry-After": "5"})
 
 
 def refusal(error: RetuneError) -> Refused:

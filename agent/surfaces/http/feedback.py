@@ -15,7 +15,7 @@ router = APIRouter(tags=["feedback"])
 Kind = Literal["up", "down", "correction", "intent", "none_of_these", "comment", "reply"]
 assert get_args(Kind) == teaching.KINDS, f"{teaching.KINDS} are the kinds"
 AnswerId = Annotated[str, Field(min_length=1, max_length=200, description="The id of the answer, `chatcmpl-...`.")]
-User = Annotated[str | None, Field(max_length=200, description="Who says so, as the app knows them; the key's name goes before it.")]
+User = Annotated[str | None, Field(max_length=200, description="Who says so, to the app; kept after the key's name.")]
 
 
 class Opinion(Strict):
@@ -65,7 +65,7 @@ def take_feedback_back(at: Here, who: Teacher, answer_id: Annotated[AnswerId, Qu
     turn = who.turn(at.store, answer_id)
     check_scope(who, kind)
     if not at.store.retract(turn["id"], who.author(user), kind):
-        raise Refused(404, f"{who.author(user)} has said no {kind!r} about this answer, so there is nothing to take back.", "kind")
+        raise Refused(404, f"{who.author(user)} has said no {kind!r} about this answer: nothing to take back.", "kind")
     return all_of(at, turn["id"])
 
 

@@ -98,7 +98,7 @@ class Gate:
             raise Refused(401, NO_KEY, code="missing_api_key", headers={"WWW-Authenticate": "Bearer"})
         key = await run_in_threadpool(keys.find, self.store, secret.strip())
         if key is None:
-            raise Refused(401, "This key opens nothing: it is mistyped or was revoked; `retune keys list` shows those there are.",
+            raise Refused(401, "This key opens nothing: it is mistyped or was revoked; `retune keys list` shows all.",
                           headers={"WWW-Authenticate": "Bearer"})
         return Principal(key.name, key.tenant, key.scopes, key)
 
@@ -125,8 +125,8 @@ class Gate:
         return replay
 
     def _too_large(self) -> Refused:
-        return Refused(413, f"The body is larger than {self.most_body:,} bytes, which is all that is read; send less, such as the "
-                       "last message and a session instead of the whole transcript.")
+        return Refused(413, f"The body is larger than {self.most_body:,} bytes, which is all that is read; send less, such as "
+                       "the last message and a session instead of the whole transcript.")
 
 
 def is_guarded(path: str) -> bool:

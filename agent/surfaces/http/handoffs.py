@@ -13,7 +13,7 @@ from agent.surfaces.http.shared import Here, Shared, conflict, refusals
 from agent.surfaces.http.tenants import ANSWER, Principal, Reviewer
 
 router = APIRouter(tags=["hand-offs"])
-AnswerId = Annotated[str, Path(min_length=1, max_length=200, description="The id of the answer that handed over, `chatcmpl-...`.")]
+AnswerId = Annotated[str, Path(min_length=1, max_length=200, description="Of the answer that handed over, `chatcmpl-...`.")]
 
 
 class Pair(BaseModel):
@@ -81,8 +81,8 @@ def release_handoff(answer_id: AnswerId, who: Reviewer, at: Here, said: Reviewin
     at.store.release(turn, who.author(said.user))
     now = one(at, who, turn)
     if now.status != "waiting":
-        raise Refused(409, f"{now.by or 'Somebody'} has this conversation, and it is {now.status}; only they can release what they "
-                      "took.")
+        raise Refused(409, f"{now.by or 'Somebody'} has this conversation, and it is {now.status}; only they can release "
+                      "what they took.")
     return now
 
 
@@ -90,14 +90,16 @@ def release_handoff(answer_id: AnswerId, who: Reviewer, at: Here, said: Reviewin
 def answer_handoff(answer_id: AnswerId, said: Reply, at: Here, who: Reviewer) -> Handoff:
     """Answer a conversation; the answer stands in the session and is a lesson. Whoever has not taken it takes it by this."""
     turn, author = waiting(at, who, answer_id), who.author(said.user)
-    if (now := one(at, who, turn)).status != "answered":
+    now = one(at, who, turn)
+    agent = at.agent(now.domain)
+    if now.status != "answered":
         try:
             at.store.take(turn, author)
         except DataError as error:
             raise conflict(error) from error
     elif now.by != author:
         raise Refused(409, f"{now.by or 'Somebody'} has answered this conversation; say more as feedback of the kind comment.")
-    at.agent(now.domain).feedback(turn, "reply", author, said.text)
+    agent.feedback(turn, "reply", author, said.text)
     return one(at, who, turn)
 
 

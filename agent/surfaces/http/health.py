@@ -18,6 +18,7 @@ from agent.surfaces.http.tenants import Admin
 
 router = APIRouter(tags=["health"])
 KEPT_S = 2.0
+MIXED = "Some servers lack a champion: a promotion or a restart is on its way, and each answer names its bundle."
 
 
 class Alive(BaseModel):
@@ -107,8 +108,7 @@ def servers(at: Shared) -> list[dict[str, Any]]:
                   + ("" if well else "; the model in process answers" if fine else "") + ".")]
     if well:
         mixed = spread(at.settings, known)["mixed"]
-        rows.append(check("adapters", True, "Some servers lack a champion: a promotion or a restart is on its way, and each answer "
-                          "names its bundle." if mixed else "Every server has every champion that any has."))
+        rows.append(check("adapters", True, MIXED if mixed else "Every server has every champion that any has."))
     return rows
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agent.keys import Key
-from agent.surfaces.http.errors import busy
+from agent.surfaces.http.errors import busy, stopping
 
 PATIENCE_S = 5.0
 """Longest wait for a place."""
@@ -39,6 +39,7 @@ class Turns:
     def __init__(self, most: int, waiting: int | None = None, patience: float = PATIENCE_S) -> None:
         self.most, self.most_waiting, self.patience = most, most if waiting is None else waiting, patience
         self.running = self.waiting = self.peak = self.refused = self.cut_off = 0
+        self.closed = False
         self.tasks: set[asyncio.Task[None]] = set()
         """Turns that run, also those whose caller has gone and that are just being logged."""
         self._free = asyncio.Semaphore(most)
@@ -59,6 +60,9 @@ class Turns:
                 self.waiting -= 1
         else:
             await self._free.acquire()
+        if self.closed:
+            self._free.release()
+            raise stopping()
         self.running += 1
         self.peak = max(self.peak, self.running)
         return Place(self)
@@ -75,13 +79,14 @@ class Turns:
         task.add_done_callback(self.tasks.discard)
 
     async def end(self, seconds: float) -> None:
-        """Wait for the turns that run; after so many seconds cancel them and wait until each is logged."""
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=seconds)
+        """Let no more turns begin and wait for those that run; after so many seconds cancel them until each is logged."""
+        self.closed, until = True, time.monotonic() + seconds
+        while self.running and time.monotonic() < until:
+            await asyncio.sleep(0.02)
         for task in self.tasks:
             self.cut_off += not task.cancelling()
             task.cancel()
-        if self.tasks:
+        while self.tasks:
             await asyncio.wait(self.tasks)
 
     def _full(self) -> Exception:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from agent.surfaces.http.errors import Refused
+from agent.surfaces.http.errors import stopping
 from agent.surfaces.http.limits import Place, Turns
 from agent.types import Delta, Done, Event, Routed, Turn
 
@@ -76,8 +76,7 @@ class Running:
         async with asyncio.timeout(seconds):
             event = await self._told.get()
         if isinstance(event, asyncio.CancelledError):  # whoever waits was not cancelled, so it is the server that stops
-            raise Refused(503, "This server is being stopped; ask again in a moment.", code="stopping",
-                          headers={"Retry-After": "5"})
+            raise stopping()
         if isinstance(event, BaseException):
             raise event
         return event

@@ -55,7 +55,8 @@ class Stops:
         if found:
             self.over, told, self._held = True, self._held[:min(found)], ""
             return told
-        kept = max((size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])), default=0)
+        begun = (size for stop in self._stops for size in range(1, len(stop)) if self._held.endswith(stop[:size]))
+        kept = max(begun, default=0)
         cut = len(self._held) - kept
         told, self._held = self._held[:cut], self._held[cut:]
         return told
