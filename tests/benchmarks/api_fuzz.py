@@ -36,21 +36,27 @@ def main() -> int:
         secret, ids = seed(call, agents[0].store)
         begun = time.monotonic()
         with served(call.app) as url:
-            found = fuzz(url, config(ids, secret, given.examples, given.phases.split(",")), given.only)
+            phases = given.phases.split(",")
+            found = fuzz(url, config(ids, secret, given.examples, phases), given.only,
+                         given.examples if "fuzzing" in phases else 0)
         turns = len(agents[0].store.sessions(limit=1_000_000, archived=True))
         closing_all(agents)
     print(shown(found, given.examples, time.monotonic() - begun, turns))
-    if not given.only:
-        kept = table(found, given.examples, time.monotonic() - begun)
-        given.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    keep(given.out, found, time.monotonic() - begun, given)
     return int(bool(found.failures or found.errors))
 
 
-def table(found: Found, examples: int, seconds: float) -> dict:
-    """What the results folder keeps."""
-    statuses = {label: dict(sorted(counts.items())) for label, counts in sorted(found.statuses.items())}
-    return {"examples": examples, "seconds": round(seconds), "calls": sum(found.calls.values()), "checks": found.checks,
-            "linked": found.linked, "by_operation": statuses, "failures": found.failures, "errors": found.errors}
+def keep(file: Path, found: Found, seconds: float, given: argparse.Namespace) -> None:
+    """Write the results; those of operations and phases that did not run this time stay as they were."""
+    table = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for label, counts in found.statuses.items():
+        statuses = {str(status): count for status, count in sorted(counts.items())}
+        failures = {name: said for name, said in found.failures.items() if name.startswith(f"{label}: ")}
+        table.setdefault(label, {})[given.phases] = {"calls": found.calls[label], "statuses": statuses, "failures": failures}
+    table["runs"] = [*table.get("runs", []), {"only": given.only, "phases": given.phases, "examples": given.examples,
+                                              "checks": found.checks, "linked": found.linked, "errors": found.errors,
+                                              "seconds": round(seconds)}][-40:]
+    file.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def shown(found: Found, examples: int, seconds: float, sessions: int) -> str:

@@ -129,8 +129,8 @@ def find_session(asked: Ask, header: str | None, named: str | None, at: Shared, 
         session = who.stored(named)
         domains = {agent.domain.name} if isinstance(agent, Agent) else set(agent.agents)
         if (found := at.store.sessions(id=session)) and found[0]["domain"] not in domains:
-            raise Refused(409, f"The session {named!r} is with {found[0]['domain']!r}; name that as the model, or begin another "
-                          "session.", "model", "session_of_another_domain")
+            raise Refused(409, f"The session {named!r} is with {found[0]['domain']!r}; name that as the model, or begin "
+                          "another session.", "model", "session_of_another_domain")
         return session, []
     before = asked.messages[:-1]
     said = pairs(before, at.settings.max_message)

@@ -95,7 +95,7 @@ function finish(block, id, state, bundle, sources, said) {
   }
   block.append(make("p", `${state} · ${bundle}`, "foot"));
   const thumbs = make("div", undefined, "thumbs");
-  const buttons = { up: make("button", "👍 Good"), down: make("button", "👎 Bad") };
+  const buttons = { up: make("button", "Good", "up"), down: make("button", "Bad", "down") };
   for (const [kind, button] of Object.entries(buttons)) {
     button.type = "button";
     button.setAttribute("aria-pressed", String(said.includes(kind)));
