@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from articles import Articles
 
 from agent import redflags
 from agent.agent import Agent
@@ -81,18 +82,6 @@ class Routes:
         return Route(intent, sure, ((intent, sure), ("thanks", 0.02)), 0.02)
 
 
-class Index:
-    """One article, for every question."""
-
-    def search(self, text: str, n: int) -> list[Passage]:
-        """Always that one."""
-        return [ARTICLE]
-
-    def sure(self, text: str) -> Passage | None:
-        """Never sure."""
-        return None
-
-
 OTHERS = {"customer_service": "return_policy", "finance": "loan_basics", "medical": "greeting"}
 
 
@@ -108,7 +97,7 @@ def agent_of(settings: Settings, generator: Any, domain: str = "customer_service
     store = Store(settings.database_url)
     store.open()
     router = Routes(WORDS, OTHERS[domain], set(loaded.intents))
-    serving = Serving(Bundle(loaded.name, 1, loaded.models, {"files": {}}), router, generator, Index())
+    serving = Serving(Bundle(loaded.name, 1, loaded.models, {"files": {}}), router, generator, Articles([ARTICLE]))
     flags = redflags.load(loaded.folder / "redflags.toml") if (loaded.folder / "redflags.toml").is_file() else None
     return Agent(loaded, settings, serving, store, flags, {}, lambda: datetime.now(UTC), Redactors(),
                  settings.home / "tools" / loaded.name)

@@ -7,7 +7,6 @@ once. Either way every turn that began is in the log, the ones cut off as cancel
 import asyncio
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +32,7 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; off loop
     from agent.errors import SettingsError
     from agent.surfaces.http.app import make_app
     from agent.surfaces.http.gate import is_loopback
+    from agent.surfaces.metrics import Metrics
 
     if not is_loopback(host):
         with store_of(home) as store:
@@ -41,19 +41,10 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; off loop
                                     "keys add NAME --tenant TENANT`, or serve this machine alone with --host 127.0.0.1.")
     with loader(home, follow=True) as load:
         agents = [load(name) for name in domain or shipped()]
-        made = make_app(agents, host, metrics=metrics_of(agents))
+        made = make_app(agents, host, metrics=Metrics(agents[0].store, agents))
         left = asyncio.run(run(made, host, port, grace))
     if left:
         print(f"retune: {left} answers were cut off; they are logged as cancelled.", file=sys.stderr)
-
-
-def metrics_of(agents: list[Any]) -> Any | None:
-    """What /metrics renders, watching every agent; None where there is no such room."""
-    with suppress(ImportError):
-        from agent.surfaces.metrics import Metrics
-
-        return Metrics(agents[0].store, agents)
-    return None
 
 
 async def run(made: Any, host: str, port: int, grace: int) -> int:
