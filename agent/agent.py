@@ -121,7 +121,7 @@ class Agent:
         return agent
 
     async def stream(self, text: str, session: str | None = None, author: str = "",
-                     history: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Event]:
+                     history: Sequence[tuple[str, str]] = (), max_tokens: int | None = None) -> AsyncIterator[Event]:
         """One turn as events: Routed, perhaps Evidence or ToolCalled, Deltas, Done, which comes when the turn is on disk.
 
         `text`: at most `max_message` characters; more, or none, is answered with a sentence. `session`: any text; None begins
@@ -129,7 +129,8 @@ class Agent:
         the order in which they came; other sessions do not wait. `author`: who writes, where that is known; the session keeps
         the first name that it hears. `history`: (question, reply) pairs, oldest first, that a client without a session says
         were told; they help to understand a follow-up where the session has no turns of its own, and are never logged as
-        turns. Closing the iterator ends the turn, which is logged as cancelled.
+        turns. `max_tokens`: less for the generator to write than the settings allow. Closing the iterator ends the turn,
+        which is logged as cancelled.
 
         Raises EngineError if the generator or retriever failed (the turn is logged with its flag), StoreError if the
         database cannot be written or the session is another domain's.
@@ -138,7 +139,7 @@ class Agent:
         with self.redactors.using(session):
             async with self.line.place(session):
                 serving = self.serving_for(session)
-                turn = RunningTurn(self, serving, text, session, author, history)
+                turn = RunningTurn(self, serving, text, session, author, history, max_tokens)
                 with serving.turns.one(), turn.trace:
                     async with aclosing(turn.events()) as events:
                         async for event in events:

@@ -26,7 +26,7 @@ def wish(at: sa.Connection, turn_id: str, author: str, reason: str, now: str) ->
     turn = at.execute(sa.select(turns).where(turns.c.id == turn_id).with_for_update(key_share=True)).mappings().first()
     if turn is None:
         raise DataError(teaching.unknown_turn(turn_id))
-    held = _held(at, turn_id)
+    held = one(at, turn_id)
     if held is None:
         open_handoff(at, dict(turn), reason, now, author)
     elif held["status"] == "answered":
@@ -45,7 +45,7 @@ def take(at: sa.Connection, turn_id: str, by: str) -> dict[str, Any]:
         raise DataError("People without a name cannot be told apart; say who takes the conversation.")
     free = (handoffs.c.turn == turn_id) & (handoffs.c.status == "waiting")
     at.execute(handoffs.update().where(free).values(status="taken", by=by))
-    held = _held(at, turn_id)
+    held = one(at, turn_id)
     if held is None:
         raise DataError(teaching.not_handed_off(turn_id))
     if held["status"] == "answered":
@@ -57,7 +57,7 @@ def take(at: sa.Connection, turn_id: str, by: str) -> dict[str, Any]:
 
 def release(at: sa.Connection, turn_id: str, by: str | None = None) -> None:
     """`Store.release`."""
-    if _held(at, turn_id) is None:
+    if one(at, turn_id) is None:
         raise DataError(teaching.not_handed_off(turn_id))
     taken = (handoffs.c.turn == turn_id) & (handoffs.c.status == "taken")
     taken = taken if by is None else taken & (handoffs.c.by == by)
@@ -72,6 +72,7 @@ def reopen(at: sa.Connection, turn_id: str) -> None:
     at.execute(handoffs.update().where(answered).values(status=waits))
 
 
-def _held(at: sa.Connection, turn_id: str) -> dict[str, Any] | None:
+def one(at: sa.Connection, turn_id: str) -> dict[str, Any] | None:
+    """`Store.handoff`."""
     found = at.execute(sa.select(handoffs).where(handoffs.c.turn == turn_id)).mappings().first()
     return dict(found) if found else None

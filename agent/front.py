@@ -55,7 +55,7 @@ class Front:
         return cls(agents)
 
     async def stream(self, text: str, session: str | None = None, author: str = "",
-                     history: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Event]:
+                     history: Sequence[tuple[str, str]] = (), max_tokens: int | None = None) -> AsyncIterator[Event]:
         """One turn as events of the domain that answers; all else as `Agent.stream`.
 
         A session that was begun with one domain's agent under a name of its own stays with that domain.
@@ -66,7 +66,7 @@ class Front:
             async with self.line.place(base) if base != session else nullcontext():
                 name = settled or await asyncio.to_thread(self._choose, text, base)
                 own = session if settled else f"{base}-{name}"
-                async with aclosing(self.agents[name].stream(text, own, author, history)) as events:
+                async with aclosing(self.agents[name].stream(text, own, author, history, max_tokens)) as events:
                     async for event in events:
                         if isinstance(event, Done):
                             done = event

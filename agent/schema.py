@@ -72,3 +72,11 @@ runs = sa.Table(
     sa.Column("token", sa.Integer),
 )
 """One row for each (job, window); `token` grows with every holder, so that one who slept too long is refused."""
+keys = sa.Table(
+    "keys",
+    _meta,
+    *_columns("hash name tenant created revoked", _Said),
+    *_columns("scopes", _json),
+    *_columns("rate at_once", sa.Integer),
+)
+"""`hash`: of the secret; `rate`: calls a minute; `revoked`: when, or empty. A row stays, so that no name is given twice."""

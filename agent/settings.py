@@ -13,7 +13,8 @@ from agent.errors import SettingsError
 ENGINES = ("auto", "onnx", "transformers", "vllm")
 THEMES = ("dark", "light", "contrast")
 _ONE_OF = {"engine": ENGINES, "theme": THEMES}
-_LEAST = {"threads": 0, "max_new_tokens": 1, "max_message": 1, "vllm_connect_s": 1, "vllm_first_token_s": 1, "vllm_total_s": 1}
+_LEAST = {"threads": 0, "max_new_tokens": 1, "max_message": 1, "vllm_connect_s": 1, "vllm_first_token_s": 1, "vllm_total_s": 1,
+          "serve_turns": 1, "serve_body": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class Settings:
 
     capture_content: bool = False
     """Write what people, tools and models say into OpenTelemetry spans too, redacted as it is in the store."""
+    serve_turns: int = 32
+    """Answers of `retune serve` at the same time; as many more wait for a moment, and the rest are told to come again."""
+    serve_body: int = 1_048_576
+    """Longest body that `retune serve` reads, in bytes."""
+    serve_origins: str = ""
+    """Web pages that may ask `retune serve` from a browser, as origins, comma separated; empty: its own alone."""
 
     theme: str = "dark"
     """Colours of the terminal UI: dark, light or contrast."""

@@ -61,14 +61,14 @@ class Store(Database):
             return logbook.before(at, session, domain, author, limit)
 
     def sessions(self, domain: str | None = None, limit: int = 50, archived: bool = False,
-                 id: str | None = None) -> list[dict[str, Any]]:
+                 id: str | None = None, prefix: str = "") -> list[dict[str, Any]]:
         """The sessions used last, newest first, each as `session` gives it with {"title", "archived", "first", "updated"}.
 
         `first` is the first question, empty where nothing was asked yet; with `archived` those laid away are there too.
-        `id`: that one alone, laid away or not.
+        `id`: that one alone, laid away or not. `prefix`: only those whose ids begin so, letter by letter.
         """
         with self.reading() as at:
-            return conversations.listed(at, domain, limit, archived, id)
+            return conversations.listed(at, domain, limit, archived, id, prefix)
 
     def rename(self, session: str, title: str) -> str:
         """Give the session a title of one line, without private values, and return it; DataError if it is not there."""
@@ -135,10 +135,19 @@ class Store(Database):
         last = sa.select(turns).where(turns.c.session == session).order_by(turns.c.seq.desc())
         return next(iter(self._rows(last.limit(1))), None)
 
-    def handoffs(self, status: str = "waiting") -> list[dict[str, Any]]:
-        """Hand-offs (waiting, taken or answered), oldest first; `conversation` is [{"question", "reply"}, ...]."""
-        which = sa.select(handoffs).where(handoffs.c.status == status)
-        return self._rows(which.order_by(handoffs.c.created))
+    def handoffs(self, status: str = "waiting", prefix: str = "", limit: int | None = None) -> list[dict[str, Any]]:
+        """Hand-offs (waiting, taken or answered), oldest first; `conversation` is [{"question", "reply"}, ...].
+
+        `prefix`: only of sessions whose ids begin so.
+        """
+        with self.reading() as at:
+            which = sa.select(handoffs).where(handoffs.c.status == status, *conversations.below(at, handoffs.c.session, prefix))
+            return [dict(row) for row in at.execute(which.order_by(handoffs.c.created).limit(limit)).mappings()]
+
+    def handoff(self, turn_id: str) -> dict[str, Any] | None:
+        """The hand-off of one turn, whatever its status."""
+        with self.reading() as at:
+            return desk.one(at, turn_id)
 
     def hand_off(self, turn_id: str, author: str, reason: str) -> None:
         """Let the turn's conversation wait for a person because `author` wishes so; again is nothing.

@@ -33,9 +33,10 @@ class RunningTurn:
     """The state of one running turn; its serving stays the same whatever is swapped meanwhile."""
 
     def __init__(self, agent: "Agent", serving: Serving, text: str, session: str, author: str = "",
-                 claimed: Sequence[tuple[str, str]] = ()) -> None:
+                 claimed: Sequence[tuple[str, str]] = (), max_tokens: int | None = None) -> None:
         """`claimed`: questions and replies that count as said before where the session has no turns of its own."""
         self.agent, self.serving, self.text, self.author, self.claimed = agent, serving, text, author, claimed
+        self.longest = min(max_tokens or agent.settings.max_new_tokens, agent.settings.max_new_tokens)
         self.redactor = agent.redactors.of(session)
         self.turn = Turn(id=uuid.uuid4().hex, session=session, domain=agent.domain.name, bundle=serving.bundle.name,
                          question=text, redacted="")
@@ -212,7 +213,7 @@ class RunningTurn:
 
     async def _written(self, made: Made) -> AsyncIterator[str]:
         """What the generator writes; where it fails before the first word, perhaps what the one in process does, flagged."""
-        longest, begun = self.agent.settings.max_new_tokens, False
+        longest, begun = self.longest, False
         try:
             stream = self.serving.generator.stream(self.messages, longest, session=self.turn.session, made=made)
             async with aclosing(self.trace.chat(stream, made)) as pieces:

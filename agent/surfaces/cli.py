@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from agent.errors import RetuneError
-from agent.surfaces import explaining, exporting, feedback, figures, keeping, learning, mcp, review, schedule, vllm
+from agent.surfaces import (
+    explaining,
+    exporting,
+    feedback,
+    figures,
+    keeping,
+    keys,
+    learning,
+    mcp,
+    review,
+    schedule,
+    serve,
+    vllm,
+)
 from agent.surfaces.options import DomainArgument, Home, Json, loader, show
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -19,7 +32,8 @@ bench = typer.Typer(no_args_is_help=True, help="Measure parts on data of your ow
 app.add_typer(bench, name="bench")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(vllm.app, name="vllm")
-for room in (keeping, learning, review, explaining, exporting, schedule, figures, mcp):
+app.add_typer(keys.app, name="keys")
+for room in (keeping, learning, review, explaining, exporting, schedule, figures, mcp, serve):
     app.add_typer(room.app)
 
 

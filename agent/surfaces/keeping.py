@@ -40,16 +40,8 @@ def promote(domain: DomainArgument, version: VersionArgument, reason: Reason = "
             force: Annotated[bool, typer.Option("--force", help="Even if its report does not say promote.")] = False,
             as_json: Json = False, home: Home = None) -> None:
     """Make a version the champion; running agents go over to it. Exit 1 if its report does not say so."""
-    from agent.errors import BundleError
-
     registry, settings = _registry(domain, home)
-    bundle, before = registry.get(version), registry.aliases().get("champion")
-    if bundle.version > 1 and decision(bundle) != "promote" and not force:  # the starter came with the domain
-        said = f"says {decision(bundle)}" if decision(bundle) else "is missing: it was never compared with the champion"
-        raise BundleError(f"The verdict on {bundle.name} {said}; look at `retune evaluate {domain} --version "
-                          f"{bundle.version}`, or promote it all the same with --force and a --reason.")
-    check_fits(registry, settings, bundle)
-    registry.promote(bundle.version, before, f"{reason} (forced)" if force else reason, getpass.getuser())
+    bundle = make_champion(registry, settings, version, reason, getpass.getuser(), force)
     table = {"champion": bundle.name, "previous": registry.aliases().get("previous"), "reason": reason}
     show(table, as_json, lambda: print(f"{bundle.name} is the champion; `retune rollback {domain}` takes it back."))
 
@@ -123,6 +115,21 @@ def decision(bundle: "Bundle") -> str | None:
     """promote, refuse or abstain; None for a bundle that was never compared."""
     verdict = bundle.manifest.get("verdict")
     return verdict.get("decision") if isinstance(verdict, dict) else None
+
+
+def make_champion(registry: "Registry", settings: "Settings", version: str, reason: str, by: str,
+                  force: bool = False) -> "Bundle":
+    """Promote a version whose report says so, or with `force` any that fits; BundleError says why nothing has changed."""
+    from agent.errors import BundleError
+
+    bundle, before, name = registry.get(version), registry.aliases().get("champion"), registry.domain.name
+    if bundle.version > 1 and decision(bundle) != "promote" and not force:  # the starter came with the domain
+        said = f"says {decision(bundle)}" if decision(bundle) else "is missing: it was never compared with the champion"
+        raise BundleError(f"The verdict on {bundle.name} {said}; look at `retune evaluate {name} --version "
+                          f"{bundle.version}`, or promote it all the same with --force and a --reason.")
+    check_fits(registry, settings, bundle)
+    registry.promote(bundle.version, before, f"{reason} (forced)" if force else reason, by)
+    return bundle
 
 
 def check_fits(registry: "Registry", settings: "Settings", bundle: "Bundle") -> None:
