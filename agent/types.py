@@ -66,7 +66,8 @@ class Turn:
     `tool_arguments` and `tool_result`: of a call, both empty without one. `flags`: rules that fired, such as
     "unsupported_number", "red_flag:chest_pain", "fallback", "error". `timings_ms`: milliseconds from the beginning of the turn
     to the end of each stage (redact, route, retrieve, first_token, first_word, generate, tool, total). `engine`: what wrote the
-    answer, empty where none did; `prompt_tokens` and `tokens`: those it read and wrote.
+    answer, empty where none did; `prompt_tokens` and `tokens`: those it read and wrote. `error`: the class of what made the turn
+    fail, or "cancelled"; empty where nothing did.
     """
 
     id: str
