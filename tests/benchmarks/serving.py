@@ -168,7 +168,7 @@ async def swapping(bench: Bench, plain: Plain) -> dict[str, Any]:
     log = swaps.Log()
     with closing(bench.agent(told.said, follow=True, on_notice=log.hear)) as agent:
         return await swaps.under_streams(agent, log, made, speed.questions(agent, told.questions), told.swaps, told.streams,
-                                         told.answers, told.calm, say)
+                                         told.answers, told.calm, 60 * told.minutes, say)
 
 
 RUN = {"overhead": overhead, "throughput": throughput, "adapters": adapters, "swaps": swapping}
@@ -271,6 +271,7 @@ def arguments() -> argparse.Namespace:
     add("--questions", type=int, default=24, help="of swaps: few, so that each version meets those whose cached prompts another "
         "version has left")
     add("--said", type=int, default=24, help="longest answer of swaps, in tokens")
+    add("--minutes", type=float, default=120, help="of swaps: after that no further one begins")
     add("--calm", type=int, default=64, help="answers without swaps, before and after")
     add("--taught", type=Path, help="a folder where the adapters that swaps are told by are kept for the next run")
     add("--device", default="", help="its name, where the script would not find it")

@@ -112,12 +112,13 @@ class Log:
 
 
 async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: Sequence[Asked], swaps: int, streams: int,
-                        each: int, calm: int, say: Callable[[str], None]) -> dict[str, Any]:
+                        each: int, calm: int, longest: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Versions are published, promoted and taken back, one after another, while that many sessions ask and ask.
 
     parts: word -> generator folder; each: answers of a version before the next one comes; calm: answers without swaps, before
-    and after. Every second swap is a rollback to the first version, which has another word; a new one comes after `FLIPS`
-    promotions of the one before. `agent` follows the registry and its notices go to `log.hear`.
+    and after; longest: seconds after which no further swap begins. Every second swap is a rollback to the first version, which has
+    another word; a new one comes after `FLIPS` promotions of the one before. `agent` follows the registry and its notices go
+    to `log.hear`.
     """
     registry = Registry(agent.domain, agent.settings.home)
     starter = registry.get()
@@ -192,6 +193,8 @@ async def under_streams(agent: Agent, log: Log, parts: dict[str, Path], asked: S
         await until(lambda: len(log.answers) >= skip + calm, "answers without swaps")
         log.swapping = True
         for number in range(swaps):
+            if time.perf_counter() - started > longest:
+                break
             nth, back = divmod(number, 2)
             if back:
                 rows.append(await go_back())
