@@ -165,6 +165,10 @@ async def swapping(bench: Bench, plain: Plain) -> dict[str, Any]:
             began = time.perf_counter()
             loss = swaps.teach(bench.base, bench.domain, word, made[word], threads)
             say(f"an adapter that says {word}: loss {loss:.3f} after {time.perf_counter() - began:.0f} s")
+    if told.taught:  # what the reference engine says of them is kept with them
+        (told.taught / "expected").mkdir(exist_ok=True)
+        paths.vllm(bench.home).mkdir(parents=True, exist_ok=True)
+        os.symlink((told.taught / "expected").absolute(), paths.vllm(bench.home) / "expected", target_is_directory=True)
     log = swaps.Log()
     with closing(bench.agent(told.said, follow=True, on_notice=log.hear)) as agent:
         return await swaps.under_streams(agent, log, made, speed.questions(agent, told.questions), told.swaps, told.streams,
