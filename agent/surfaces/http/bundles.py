@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from agent.errors import BundleError
 from agent.registry import Registry
 from agent.surfaces import keeping
-from agent.surfaces.http.completions import Strict, Whole
+from agent.surfaces.http.completions import WHOLE, Strict
 from agent.surfaces.http.errors import Refused
 from agent.surfaces.http.shared import Here, Shared, refusals
 from agent.surfaces.http.tenants import Admin
@@ -47,7 +47,7 @@ class Rollback(Strict):
 class Promotion(Rollback):
     """Which, and why."""
 
-    version: Annotated[Whole, Field(ge=1, le=10**9)]
+    version: Annotated[int, Field(ge=1, le=10**9), WHOLE]
     force: bool = Field(False, description="Even if its report does not say promote.")
 
 

@@ -17,7 +17,8 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+WHOLE = BeforeValidator(_whole)
+"""Comes after the limits of a number, or the schema does not tell them."""
 UNUSED = "Taken for the sake of clients that send it; the domain decides."
 
 
@@ -85,12 +86,12 @@ class Ask(Strict):
     stop: Annotated[str, Field(min_length=1)] | Annotated[
         list[Annotated[str, Field(min_length=1)]], Field(max_length=4)] | None = Field(
         None, description="The answer is told up to the first of these texts; it is kept whole.")
-    max_tokens: Annotated[Whole, Field(ge=1)] | None = Field(None, description="As max_completion_tokens.")
-    max_completion_tokens: Annotated[Whole, Field(ge=1)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=1), WHOLE] | None = Field(None, description="As max_completion_tokens.")
+    max_completion_tokens: Annotated[int, Field(ge=1), WHOLE] | None = Field(
         None, description="The most that the model writes. What a rule or a tool says is told whole.")
     user: Annotated[str, Field(max_length=200)] | None = Field(None, description="Who writes, as the app knows them.")
     metadata: Metadata | None = None
-    n: Annotated[Whole, Field(ge=1, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=1), WHOLE] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
@@ -103,7 +104,7 @@ class Ask(Strict):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description=UNUSED)
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(None, description=UNUSED)
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(None, description=UNUSED)
-    seed: Whole | None = Field(None, description=UNUSED)
+    seed: Annotated[int, WHOLE] | None = Field(None, description=UNUSED)
     reasoning_effort: str | None = Field(None, description=UNUSED)
     verbosity: str | None = Field(None, description=UNUSED)
     service_tier: str | None = Field(None, description=UNUSED)
