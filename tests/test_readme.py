@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,29 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SERVED = "http://127.0.0.1:8080"
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator[str]:
+    """`retune serve` with the real models on a free port; its address."""
+    command = [sys.executable, "-m", "agent.surfaces.cli", "serve", "--port", "0", "--domain", "finance"]
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
+    try:
+        yield re.search(r"http://\S+", process.stdout.readline())[0]
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: str(BLOCKS.index(code)))
 def test_python_of_the_readme_runs_by_itself_and_prints_what_its_comments_say(settings: Settings, code: str):
     """`print(...)  # $234.79 ...`: what stands between the sign and the dots is printed."""
-    run = subprocess.run([sys.executable, "-c", code], env=os.environ | {"RETUNE_HOME": str(settings.home)}, text=True,
-                         capture_output=True)
+    home = os.environ | {"RETUNE_HOME": str(settings.home)}
+    with serving(home) if SERVED in code else nullcontext(SERVED) as address:
+        run = subprocess.run([sys.executable, "-c", code.replace(SERVED, address)], env=home, text=True, capture_output=True)
     assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
     promised = re.findall(r"print\(.*\)\s+# (.+?)(?: \.\.\.)?$", code, re.MULTILINE)
     assert [each for each in promised if each not in run.stdout] == []
 
