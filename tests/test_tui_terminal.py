@@ -62,7 +62,7 @@ def ended(process: int, terminal: int | None, seconds: float = 30) -> int:
     raise AssertionError("the app did not end")
 
 
-@pytest.mark.parametrize("how", ["the terminal is closed", "SIGHUP", "SIGTERM"])
+@pytest.mark.parametrize("how", ["the terminal is closed", "nobody reads", "SIGHUP", "SIGTERM"])
 def test_what_was_said_is_logged_when_the_terminal_or_the_process_is_ended_in_mid_answer(home, how):
     with closing(Store(Settings.load(home=home).database_url)) as store:
         store.open()
@@ -74,6 +74,13 @@ def test_what_was_said_is_logged_when_the_terminal_or_the_process_is_ended_in_mi
     if how == "the terminal is closed":
         os.close(terminal)
         ended(process, None)
+    elif how == "nobody reads":  # what the keys paint fills the terminal, and then the app waits for it
+        for _ in range(800):
+            os.write(terminal, b"some words ")
+            time.sleep(0.005)
+        os.kill(process, signal.SIGTERM)
+        ended(process, None)
+        os.close(terminal)
     else:
         os.kill(process, getattr(signal, how))
         ended(process, terminal)

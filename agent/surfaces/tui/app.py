@@ -2,7 +2,9 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -208,23 +210,29 @@ class RetuneApp(App[None]):
         self.push_screen(Ask(question, {"leave": "y", "stay": "n"}), lambda word: self.exit() if word == "leave" else None)
 
     def _listen(self) -> None:
-        """A lost terminal, or a polite end, leaves nothing that was said unlogged."""
+        """A lost terminal, or a polite end, leaves nothing that was said unlogged.
+
+        Not by the event loop, which may be waiting for a terminal that takes no more.
+        """
         if self.is_headless or threading.current_thread() is not threading.main_thread():
             return
         import asyncio
 
+        loop = asyncio.get_running_loop()
         for name in ("SIGHUP", "SIGTERM"):
             if sign := getattr(signal, name, None):
-                asyncio.get_running_loop().add_signal_handler(sign, self._lost)
+                signal.signal(sign, lambda *_: threading.Thread(target=self._lost, args=(loop,), daemon=True).start())
 
-    def _lost(self) -> None:
+    def _lost(self, loop: Any) -> None:
         import os
 
-        self.backstage.stop()
-        last = threading.Timer(3, os._exit, (1,))  # a terminal that is gone may never let go
-        last.daemon = True
-        last.start()
-        self.exit()
+        try:
+            self.backstage.stop()
+            with suppress(RuntimeError):  # it is closed: the app has ended meanwhile
+                loop.call_soon_threadsafe(self.exit)
+            time.sleep(3)
+        finally:
+            os._exit(1)  # a terminal that is gone may never let go
 
     async def on_unmount(self) -> None:
         """Running turns are logged before the app is gone."""
