@@ -72,8 +72,8 @@ class Conversation:
 
     @property
     def loan(self) -> int:
-        """In dollars."""
-        return 10_000 + 10 * self.number
+        """In dollars; no question of the domain's has such an amount."""
+        return 10_003 + 10 * self.number
 
     def message(self, turn: int) -> str:
         """The next message: a question with its word, one with its address, its loan, what follows on that, on the articles."""
@@ -88,8 +88,9 @@ class Conversation:
         for turn, (text, done) in enumerate(self.told):
             heard = WORD.findall(f"{done.reply} {done.turn.reply} {done.turn.redacted}")
             found += [f"{self.session} heard {word} in turn {turn}" for word in {*heard} - {self.word}]
-            if done.turn.tool_arguments.get("amount", self.loan) != self.loan:
-                found.append(f"{self.session} has the loan {done.turn.tool_arguments['amount']} in turn {turn}")
+            amount = done.turn.tool_arguments.get("amount", 0)
+            if amount % 10 == 3 and 10_000 < amount < 20_000 and amount != self.loan:
+                found.append(f"{self.session} has the loan {amount} in turn {turn}")
             if done.turn.question != text:
                 found.append(f"{self.session} was told of {done.turn.question!r} in turn {turn}")
         return found
