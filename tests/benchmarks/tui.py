@@ -35,8 +35,8 @@ from agent.store import Store
 TESTS = Path(__file__).resolve().parents[1]
 CHAT = ("-m", "agent.surfaces.cli", "chat")
 F4, F6 = "\x1bOS", "\x1b[17~"
-READY, PROMPT, ENDED = "ready: ", "sk something", "@0001"
-"""What the screen says when the models are loaded, in an empty prompt (the cursor stands on its A), and below an answer."""
+READY, PROMPT = "ready: ", "sk something"
+"""What the screen says when the models are loaded, and in an empty prompt (the cursor stands on its A)."""
 CODE = """
 import sys
 from pathlib import Path
@@ -200,8 +200,16 @@ def asked() -> Iterator[str]:
 
 def answer(terminal: Terminal, question: str) -> None:
     """Ask, and read until the answer has ended."""
-    at = terminal.type(f"{question}\r")
-    terminal.shows(ENDED, 120, at)
+    at, until = terminal.type(f"{question}\r"), time.monotonic() + 120
+    while not answered(terminal, at):
+        assert time.monotonic() < until, terminal.seen[-2000:]
+        terminal.read(1)
+
+
+def answered(terminal: Terminal, since: int) -> bool:
+    """Whether what was asked there has its answer: the key line offered to stop it, and does so no longer."""
+    send = terminal.seen.rfind(b" Send")
+    return terminal.seen.find(b" Stop", since) >= 0 and b" Stop" not in terminal.seen[max(since, send - 200):send]
 
 
 def typed(terminal: Terminal, done: Any, most: int = 10_000) -> list[float]:
@@ -225,7 +233,7 @@ def while_answering(terminal: Terminal, questions: Iterator[str], count: int) ->
         terminal.rest(0.2)
         at = terminal.type(f"{next(questions)}\r")
         terminal.rest(0.05)
-        took += typed(terminal, lambda at=at: ENDED.encode() in terminal.seen[at:])
+        took += typed(terminal, lambda at=at: answered(terminal, at))
         terminal.rest(0.2)
     return took
 

@@ -128,7 +128,7 @@ class ChatScreen(Screen[None]):
             return
         loaded = self.app.backstage.loaded()
         titles = [loaded[name].domain.title if name in loaded else name for name in self.talk.wanted]
-        self.query_one("#head", Static).update(f"Retune   {' · '.join(titles)}")
+        self.query_one("#head", Static).update(f"Retune   {' · '.join(titles)}", layout=False)
         self.query_one(Status).tell(self.progress, self.asking.served, loaded, self.talk.wanted, self.app.failed,
                                     bool(self.asking.next))
         self.refresh_bindings()

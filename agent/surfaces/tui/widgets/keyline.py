@@ -34,7 +34,9 @@ class KeyLine(Static):
             if room < 0:
                 break
             pieces.append(piece)
-        self.update(Content(GAP).join([*pieces, *last]))
+        said = Content(GAP).join([*pieces, *last])
+        if said != self.content:
+            self.update(said, layout=False)  # one line always: nothing else has to move
 
 
 def _piece(known: dict[str, str], id: str) -> Content:

@@ -12,7 +12,9 @@ class Status(Static):
              waiting: bool = False) -> None:
         """`progress`: of loading; `row`: the last answered turn; `loaded`: agents by name; `waiting`: text to be sent."""
         said = "sent when this answer is written; Esc stops it" if waiting else progress
-        self.update(said or served(row) or ready(loaded, wanted, failed))
+        said = said or served(row) or ready(loaded, wanted, failed)
+        if said != self.content:
+            self.update(said, layout=False)  # one line always: nothing else has to move
 
 
 def ready(loaded: dict[str, Any], wanted: list[str], failed: set[str]) -> str:
