@@ -226,3 +226,67 @@ def test_a_thousand_messages_are_a_few_widgets_and_all_are_reached(home):
             assert app.chat.messages[-1] is message and app.chat.messages[-2].question == "Question 999?"
 
     run(talk())
+
+
+def test_bound_keys_keep_their_place_among_letters_however_fast_they_come(home):
+    async def talk():
+        app = app_on(home, Typist("You have 30 days."))
+        async with piloted(app) as pilot:
+            from textual import events
+
+            for key in ("x", "y", "backspace", "z", "ctrl+u", "H", "o", "w", "e", "backspace", "?", "left", "backspace", "w"):
+                app.post_message(events.Key({"?": "question_mark"}.get(key, key), key if len(key) == 1 else None))
+            app.post_message(events.Key("enter", "\r"))
+            await until(pilot, lambda: app.chat.messages)
+            assert app.chat.messages[0].question == "How?"
+
+    run(talk())
+
+
+def test_a_message_sent_while_an_answer_is_written_goes_when_that_is_over_unless_it_was_changed(home):
+    async def talk():
+        app = app_on(home, Typist("You have 30 days. Then no more is said of it.", "Yes.", stop_after=8))
+        async with piloted(app) as pilot:
+            app.chat.prompt.insert("How long may I keep it?")
+            await pilot.press("enter")
+            await until(pilot, lambda: app.chat.messages and "30 days" in app.chat.messages[0].reply)
+            app.chat.prompt.insert("And used?")
+            await pilot.press("enter")
+            await until(pilot, lambda: "sent when this answer is written" in text_of(app))
+            assert app.chat.prompt.text == "And used?" and len(app.chat.messages) == 1
+            app.backstage.loaded()["customer_service"].serving.generator.stop_after = None
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.chat.messages) == 2 and app.chat.free)
+            assert app.chat.messages[1].question == "And used?" and app.chat.prompt.text == ""
+            app.backstage.loaded()["customer_service"].serving.generator.stop_after = 0
+            app.chat.prompt.insert("Third")
+            await pilot.press("enter")
+            await until(pilot, lambda: len(app.chat.messages) == 3)
+            app.chat.prompt.insert("Fourth")
+            await pilot.press("enter", "!", "escape")
+            await until(pilot, lambda: app.chat.free)
+            assert app.chat.prompt.text == "Fourth!" and len(app.chat.messages) == 3, "it was changed, so it waits"
+
+    run(talk())
+
+
+def test_pages_of_the_conversation_turn_while_the_prompt_has_the_focus(home):
+    from agent.surfaces.tui.widgets.message import Said
+
+    async def talk():
+        app = app_on(home, Typist("You have 30 days."))
+        async with piloted(app) as pilot:
+            await app.chat.open(app.chat.talk, ())
+            await app.chat.conversation.show([Said(f"Question {n}?", error=f"number {n}") for n in range(100)])
+            await until(pilot, lambda: "Question 99?" in text_of(app))
+            await pilot.press("pageup")
+            await until(pilot, lambda: "Question 99?" not in text_of(app))
+            assert app.chat.prompt.has_focus
+            await pilot.press("pagedown")
+            await until(pilot, lambda: "Question 99?" in text_of(app))
+            await pilot.press("ctrl+home")
+            await until(pilot, lambda: "Question 0?" in text_of(app))
+            await pilot.press("ctrl+end")
+            await until(pilot, lambda: "Question 99?" in text_of(app))
+
+    run(talk())

@@ -53,8 +53,12 @@ ACTIONS = (
     Action("chat.export", "ctrl+e", "Export", "Write the conversation to a Markdown file."),
     Action("chat.domain", "ctrl+o", "Domain", "Talk to one domain, or let each message find its own."),
     Action("chat.why", "f2", "Why", "What the answer was made from."),
-    Action("chat.previous", "ctrl+up,alt+up", "Answers", "Move the focus to the answer above."),
-    Action("chat.next", "ctrl+down,alt+down", "Below", "Move the focus to the answer below."),
+    Action("chat.previous", "ctrl+up,alt+up", "Rate", "Move to the answer above: rate it, correct it, copy it."),
+    Action("chat.next", "ctrl+down,alt+down", "Below", "Move to the answer below."),
+    Action("chat.pageup", "pageup", "Scroll up", "Scroll up in the conversation."),
+    Action("chat.pagedown", "pagedown", "Scroll down", "Scroll down in the conversation."),
+    Action("chat.first", "ctrl+home", "Begin", "Scroll to where the conversation begins."),
+    Action("chat.last", "ctrl+end", "End", "Scroll to the end of the conversation."),
     Action("sessions.open", "enter", "Open", "Go on with the conversation where it stopped."),
     Action("sessions.new", "n", "New", "Begin a new conversation."),
     Action("sessions.rename", "r", "Rename", "Give the conversation a name."),
@@ -110,9 +114,10 @@ ACTIONS = (
     Action("desk.back", "escape", "Back", "From the answer to the list, from the list to the chat."),
 )
 FOOT = {
-    "prompt": ("chat.stop", "desk.back", "prompt.send", "chat.previous", "chat.why", "chat.sessions", "app.palette"),
-    "answer": ("chat.stop", "answer.undo", "answer.up", "answer.down", "answer.correct", "answer.why", "answer.copy", "answer.again",
-               "answer.edit"),
+    "prompt": ("chat.stop", "desk.back", "prompt.send", "chat.previous", "chat.why", "app.review", "app.models", "app.palette",
+               "chat.sessions", "chat.new", "chat.search", "app.desk"),
+    "answer": ("chat.stop", "answer.undo", "answer.up", "answer.down", "answer.correct", "answer.intent", "answer.why",
+               "answer.copy", "answer.none", "answer.handoff", "answer.again", "answer.edit"),
     "why": ("why.open", "chat.prompt", "chat.why", "chat.previous", "app.palette"),
     "sessions": ("sessions.open", "sessions.rename", "sessions.archive", "sessions.archived", "sessions.back"),
     "search": ("search.open", "search.down", "search.up", "search.back"),
@@ -122,7 +127,7 @@ FOOT = {
                "models.back"),
     "chat": ("chat.stop", "chat.previous", "chat.sessions", "chat.search", "app.palette"),
 }
-"""What the key line shows in each part, best first: F1, and the first five that can be done just now."""
+"""What the key line shows in each part, best first: F1, and of those that can be done just now as many as have room."""
 
 _NAMES = {"plus": "+", "minus": "-", "equals_sign": "=", "escape": "Esc", "enter": "Enter", "up": "↑", "down": "↓",
           "space": "Space", "pageup": "PgUp", "pagedown": "PgDn"}

@@ -74,9 +74,13 @@ class RetuneApp(App[None]):
         self.switch_mode("chat")
         for sentence in self.complaints:
             self.notify(sentence, severity="warning", timeout=12, markup=False)
+        self.call_after_refresh(self._begin)
+        self._listen()
+
+    def _begin(self) -> None:
+        """What takes longer than the screen, once that is painted."""
         self.load_agents()
         self.run_worker(self._greet(), group="greet", exit_on_error=False)
-        self._listen()
 
     def load_agents(self) -> None:
         """Those that the conversation wants, in the background; nothing for those that are there."""

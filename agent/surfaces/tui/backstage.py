@@ -4,6 +4,8 @@ Knows how to bring an agent's events over to the screen's event loop; knows no w
 """
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from agent.types import Event
 
 _END = object()
+NICE = 10
+"""Of turns and loading: an answer steps back behind the screen that shows it."""
 
 
 class Backstage:
@@ -22,8 +26,8 @@ class Backstage:
     def __init__(self, load: "Callable[[str], Agent]") -> None:
         self._load = load
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="turns", daemon=True)
-        self._loader = ThreadPoolExecutor(1, "load")
+        self._thread = threading.Thread(target=self._run, name="turns", daemon=True)
+        self._loader = ThreadPoolExecutor(1, "load", step_back)
         self._agents: dict[str, Future[Agent]] = {}
         self._turns: set[Future[None]] = set()
         self._lock, self._closed = threading.Lock(), False
@@ -102,11 +106,21 @@ class Backstage:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(seconds)
 
+    def _run(self) -> None:
+        step_back()
+        self._loop.run_forever()
+
     async def _cancelled(self) -> None:
         mine = [task for task in asyncio.all_tasks(self._loop) if task.get_name() == "turn"]
         for task in mine:
             task.cancel()
         await asyncio.gather(*mine, return_exceptions=True)
+
+
+def step_back() -> None:
+    """Let this thread, and those that it begins, compute behind the screen: a model takes every core that it gets."""
+    if sys.platform == "linux":  # where a thread has a niceness of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 async def _kept(run: Any) -> None:

@@ -16,7 +16,7 @@ YES, NO = "Yes", "No"
 async def confirm(message: "Message") -> None:
     """Ask, once the turn is over; nothing if the person types already, looks elsewhere, or something else was said since."""
     chat = message.screen
-    await chat.finished()
+    await chat.asking.finished()
     row = message.row
     if row is None or row["state"] != "confirming" or not chat.messages or chat.messages[-1] is not message:
         return

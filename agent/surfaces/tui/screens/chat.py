@@ -1,6 +1,5 @@
 """The chat: a conversation, the prompt below it, and one line about what serves it."""
 
-from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from textual import events, on, work
@@ -8,26 +7,27 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import Static
-from textual.worker import Worker, WorkerError
+from textual.worker import Worker
 
-from agent.errors import RetuneError
-from agent.surfaces.tui import actions, confirming
-from agent.surfaces.tui.talk import Talk, resumed, row_of, siblings, turns_of
+from agent.surfaces.tui import actions
+from agent.surfaces.tui.asking import Asking
+from agent.surfaces.tui.talk import Talk, resumed, siblings, turns_of
 from agent.surfaces.tui.teaching import heard
 from agent.surfaces.tui.widgets.conversation import Conversation
 from agent.surfaces.tui.widgets.keyline import KeyLine
 from agent.surfaces.tui.widgets.message import Message, Said
 from agent.surfaces.tui.widgets.prompt import Prompt
+from agent.surfaces.tui.widgets.status import Status
 from agent.surfaces.tui.widgets.why import NARROW, Why
-from agent.types import Delta, Done, Routed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.surfaces.tui.app import RetuneApp
 
+
 class ChatScreen(Screen[None]):
-    """One conversation at a time. `send` begins a turn, `answering` is the one that runs."""
+    """One conversation at a time; `asking` is its running turn."""
 
     app: "RetuneApp"
     part = "chat"
@@ -37,8 +37,7 @@ class ChatScreen(Screen[None]):
     def __init__(self, talk: Talk) -> None:
         super().__init__()
         self.talk = talk
-        self.worker: Worker[None] | None = None
-        self.served: dict[str, Any] = {}
+        self.asking = Asking(self)
         self.progress = ""
         self.allowed: set[tuple[str, str]] = set()
         """(session, tool): what needs no further yes, until the app is left."""
@@ -51,7 +50,7 @@ class ChatScreen(Screen[None]):
             yield Conversation(id="conversation")
             yield Why(id="why")
         yield Prompt()
-        yield Static("", id="status", markup=False)
+        yield Status("", id="status", markup=False)
         yield KeyLine(id="keys")
 
     def on_mount(self) -> None:
@@ -71,7 +70,7 @@ class ChatScreen(Screen[None]):
     @property
     def free(self) -> bool:
         """No answer is being written."""
-        return self.worker is None or self.worker.is_finished
+        return self.asking.free
 
     @property
     def messages(self) -> list[Message]:
@@ -91,63 +90,31 @@ class ChatScreen(Screen[None]):
 
     @on(Prompt.Sent)
     def sent(self, event: Prompt.Sent) -> None:
-        """A message from the prompt."""
+        """A message from the prompt; it stays there while an answer is being written, and goes by itself then."""
         if not self.send(event.text):
             event.keep()
+            self.asking.next = event.text
+            self.renew()
 
     def send(self, text: str) -> bool:
         """Begin a turn; False while another one runs."""
-        if not self.free:
-            self.notify("An answer is being written; Esc stops it.")
-            return False
-        self.worker = self.run_worker(self._turn(text), group="turn", exit_on_error=False)
-        return True
+        return self.asking.begin(text)
 
-    async def _turn(self, text: str) -> None:
-        talk, backstage = self.talk, self.app.backstage
-        turn_id, why, domain = None, "stopped", ""
-        message = await self.conversation.add(Said(text))
-        self.refresh_bindings()
-        try:
-            message.wait("…" if set(talk.wanted) <= set(backstage.loaded()) else "waits until the models are loaded …")
-            agents = {name: await backstage.agent(name) for name in talk.wanted}
-            agent = await backstage.call(talk.choose, text, agents)
-            domain = agent.domain.name
-            async with aclosing(backstage.stream(agent, text, talk.session(domain), self.app.author)) as events:
-                async for event in events:
-                    if isinstance(event, Routed):
-                        turn_id = event.turn.id
-                        message.wait(f"{domain} · {(event.turn.intent or 'out of scope').replace('_', ' ')} …")
-                    elif isinstance(event, Delta):
-                        message.say(event.text)
-                    elif isinstance(event, Done):
-                        talk.current = domain
-                        self.served = row_of(event.turn, event.reply)
-                        await message.finish(self.served, event.turn)
-                        turn_id = None
-                        if event.turn.state == "confirming":
-                            self.app.run_worker(confirming.confirm(message), group="confirm")
-                        return
-        except RetuneError as error:
-            why = str(error)
-        finally:
-            if message.running:
-                row = await backstage.call(self.app.store.turn, turn_id) if turn_id else None
-                await message.fail(why, row)
+    @on(Worker.StateChanged)
+    def ended(self, event: Worker.StateChanged) -> None:
+        """After a turn goes what was sent meanwhile, unless it was changed since."""
+        if event.worker.group == "turn" and self.free:
+            text, self.asking.next = self.asking.next, ""
+            if text and self.prompt.text.strip() == text:
+                self.prompt.action_send()
             self.renew()
-
-    async def finished(self) -> None:
-        """Return when no answer is being written any more."""
-        if self.worker:
-            with suppress(WorkerError):
-                await self.worker.wait()
 
     async def open(self, talk: Talk, rows: "Sequence[dict[str, Any]]" = (), turn_id: str | None = None) -> None:
         """Show another conversation, at its end or with the focus on one turn; a running answer is stopped first."""
-        if self.worker and not self.free:
-            self.worker.cancel()
-            await self.finished()
-        self.talk, self.served = talk, {}
+        self.asking.next = ""
+        self.asking.stop()
+        await self.asking.finished()
+        self.talk, self.asking.served = talk, {}
         at = next((number for number, row in enumerate(rows) if row["id"] == turn_id), None)
         found = await self.conversation.show([Said(row["question"], row) for row in rows], at)
         (found or self.prompt).focus()
@@ -161,9 +128,9 @@ class ChatScreen(Screen[None]):
             return
         loaded = self.app.backstage.loaded()
         titles = [loaded[name].domain.title if name in loaded else name for name in self.talk.wanted]
-        self.query_one("#head", Static).update(f"Retune   {' · '.join(titles)}")
-        said = self.progress or status(self.served, loaded, self.talk.wanted, self.app.failed)
-        self.query_one("#status", Static).update(said)
+        self.query_one("#head", Static).update(f"Retune   {' · '.join(titles)}", layout=False)
+        self.query_one(Status).tell(self.progress, self.asking.served, loaded, self.talk.wanted, self.app.failed,
+                                    bool(self.asking.next))
         self.refresh_bindings()
         self.call_later(self.tell_why)
 
@@ -188,14 +155,15 @@ class ChatScreen(Screen[None]):
             return not self.free
         if action == "prompt":
             return self.free and not isinstance(self.focused, Prompt)
-        if action in ("previous", "next", "export"):
+        if action in ("pageup", "pagedown"):
+            return self.query_one(Why) not in (self.focused.ancestors_with_self if self.focused else ())
+        if action in ("previous", "next", "export", "first", "last"):
             return bool(self.messages)
         return action != "why" or hasattr(self, "action_why")
 
     def action_stop(self) -> None:
         """Stop the running answer; what was said of it is logged."""
-        if self.worker:
-            self.worker.cancel()
+        self.asking.stop()
 
     def action_prompt(self) -> None:
         """Back to the prompt."""
@@ -208,6 +176,22 @@ class ChatScreen(Screen[None]):
     async def action_next(self) -> None:
         """Focus the answer below, after the newest the prompt."""
         await self._move(1)
+
+    def action_pageup(self) -> None:
+        """Scroll up in the conversation, wherever the focus is."""
+        self.conversation.scroll_page_up(animate=False)
+
+    def action_pagedown(self) -> None:
+        """Scroll down in it."""
+        self.conversation.scroll_page_down(animate=False)
+
+    async def action_first(self) -> None:
+        """To where the conversation begins."""
+        await self.conversation.go(0)
+
+    async def action_last(self) -> None:
+        """To its end."""
+        await self.conversation.go(None)
 
     @work(group="open", exclusive=True)
     async def resume(self, session: str, domain: str, turn_id: str | None = None) -> None:
@@ -269,7 +253,7 @@ class ChatScreen(Screen[None]):
         if picked is None:
             return
         self.talk = self.talk.settled(every, None if picked == "*" else picked)
-        self.served = {}
+        self.asking.served = {}
         self.renew()
         self.app.load_agents()
 
@@ -277,16 +261,3 @@ class ChatScreen(Screen[None]):
         wanted = await self.conversation.beside(self.focused_answer, by)
         (wanted or self.prompt).focus()
 
-
-def status(row: dict[str, Any], loaded: dict[str, Any], wanted: list[str], failed: set[str]) -> str:
-    """Bundle, engine, tokens and time to the first word of the last answer; before it: what is ready."""
-    if not row:
-        if lost := [name for name in wanted if name in failed]:
-            return f"could not be loaded: {', '.join(lost)}; a message tries again"
-        ready = [loaded[name].serving.bundle.name for name in wanted if name in loaded]
-        return "ready: " + " · ".join(ready) if len(ready) == len(wanted) else f"loading {len(ready) + 1} of {len(wanted)} …"
-    times = row["timings_ms"]
-    first = times.get("first_word", times.get("total", 0)) / 1000
-    tokens = f"{row['prompt_tokens']} + {row['tokens']} tokens" if row["engine"] else ""
-    parts = [row["bundle"], row["engine"], tokens, f"{first:.2f} s to the first word"]
-    return " · ".join(part for part in parts if part)

@@ -13,6 +13,7 @@ from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
 from agent.signs import harmless
+from agent.surfaces.tui.widgets.fields import Area, Field
 
 LEAVE = Binding("escape", "leave", "Leave", show=False)
 
@@ -73,7 +74,7 @@ class Line(Dialog):
 
     def inside(self) -> ComposeResult:
         """The line."""
-        yield Input(harmless(self.text), compact=True)
+        yield Field(harmless(self.text), compact=True)
 
     @on(Input.Submitted)
     def keep(self, event: Input.Submitted) -> None:
@@ -92,7 +93,7 @@ class Edit(Dialog):
 
     def inside(self) -> ComposeResult:
         """The text."""
-        yield TextArea(harmless(self.text), compact=True, soft_wrap=True, tab_behavior="focus")
+        yield Area(harmless(self.text), compact=True, soft_wrap=True, tab_behavior="focus")
 
     def on_mount(self) -> None:
         """The cursor stands at the end."""
@@ -115,7 +116,7 @@ class Pick(Dialog):
 
     def inside(self) -> ComposeResult:
         """What is typed, and what fits it."""
-        yield Input(compact=True, placeholder="a few letters")
+        yield Field(compact=True, placeholder="a few letters")
         yield OptionList(compact=True, markup=False)
 
     def on_mount(self) -> None:

@@ -11,6 +11,7 @@ from textual.widgets.option_list import Option
 
 from agent.signs import harmless
 from agent.surfaces.tui import actions
+from agent.surfaces.tui.widgets.fields import Field
 from agent.surfaces.tui.widgets.keyline import KeyLine
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class SearchScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Title, line, list, keys."""
         yield Static("Search in all conversations", id="head", markup=False)
-        yield Input(placeholder="words", compact=True, id="words")
+        yield Field(placeholder="words", compact=True, id="words")
         yield OptionList(id="list", markup=False)
         yield KeyLine(id="keys")
 

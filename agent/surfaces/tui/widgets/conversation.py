@@ -46,6 +46,14 @@ class Conversation(VerticalScroll, can_focus=False):
         self.release_anchor()
         return self.messages[at - begin]
 
+    async def go(self, at: int | None) -> None:
+        """To the begin (0) or the end (None) of the conversation, nothing while an answer is being written."""
+        if any(message.running for message in self.messages):
+            return
+        await self.show([*self.above, *(message.said for message in self.messages), *self.below], at)
+        if at is not None:
+            self.call_after_refresh(self.scroll_home, animate=False)
+
     async def add(self, said: Said) -> Message:
         """A new message at the end, which is shown."""
         if self.below:

@@ -1,14 +1,14 @@
 """Where a person writes: grows with its lines, sends, and remembers what was sent."""
 
 from textual.message import Message
-from textual.widgets import TextArea
 
 from agent.surfaces.tui import actions
+from agent.surfaces.tui.widgets.fields import Area
 
 TALLEST = 8
 
 
-class Prompt(TextArea):
+class Prompt(Area):
     """A text area that sends on Enter."""
 
     part = "prompt"
