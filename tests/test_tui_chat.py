@@ -290,3 +290,30 @@ def test_pages_of_the_conversation_turn_while_the_prompt_has_the_focus(home):
             await until(pilot, lambda: "Question 99?" in text_of(app))
 
     run(talk())
+
+
+def test_paging_through_a_long_conversation_skips_nothing_and_never_gets_stuck(home):
+    import re
+
+    from agent.surfaces.tui.widgets.message import Said
+
+    async def talk():
+        app = app_on(home, Typist("You have 30 days."))
+        async with piloted(app) as pilot:
+            await app.chat.conversation.show([Said(f"Question {n}?", error=f"number {n}") for n in range(150)])
+            await until(pilot, lambda: "Question 149?" in text_of(app))
+            seen = shown = {int(n) for n in re.findall(r"Question (\d+)\?", text_of(app))}
+            for key, last in (("pageup", 0), ("pagedown", 149)):
+                seen = set(shown)
+                for _ in range(60):
+                    before = shown
+                    await pilot.press(key)
+                    await pilot.pause()
+                    shown = {int(n) for n in re.findall(r"Question (\d+)\?", text_of(app))}
+                    assert min(shown) <= max(before) + 1 and max(shown) >= min(before) - 1, (key, before, shown)
+                    seen |= shown
+                    if last in shown:
+                        break
+                assert seen == set(range(150)), f"{key} ended at {sorted(shown)}"
+
+    run(talk())

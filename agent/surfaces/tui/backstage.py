@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agent.types import Event
 
 _END = object()
-NICE = 10
-"""Of turns and loading: an answer steps back behind the screen that shows it."""
+NICE = 5
+"""Of turns and loading: an answer steps back behind the screen that shows it, and less so than a retraining."""
 
 
 class Backstage:

@@ -10,8 +10,6 @@ SHOWN = 24
 """Messages that are widgets when a conversation is opened: more than fit any screen."""
 MORE = 8
 """How many become widgets at once when their end comes near; as many go at the other end."""
-NEAR = 6
-"""Lines from an end that are near it."""
 
 
 class Conversation(VerticalScroll, can_focus=False):
@@ -78,14 +76,26 @@ class Conversation(VerticalScroll, can_focus=False):
         return messages[max(0, at)] if at < len(messages) else None
 
     def watch_scroll_y(self, old: float, new: float) -> None:
-        """Keep widgets ahead of the eye."""
+        """Keep widgets ahead of the eye, a page of them at least."""
         super().watch_scroll_y(old, new)
-        if self._moving or not self.is_attached:
+        if old != new and self.is_attached:
+            self._fill(new < old)
+
+    def _fill(self, up: bool) -> None:
+        near = self.size.height
+        if self._moving:
             return
-        if new < old and new < NEAR and self.above:
-            self.run_worker(self._mount_above(), exclusive=True, group="window")
-        elif new > old and new > self.max_scroll_y - NEAR and self.below:
-            self.run_worker(self._mount_below(), exclusive=True, group="window")
+        if up and self.scroll_y < near and self.above:
+            self._moving = True
+            self.run_worker(self._mount_above(), group="window")
+        elif not up and self.scroll_y > self.max_scroll_y - near and self.below:
+            self._moving = True
+            self.run_worker(self._mount_below(), group="window")
+
+    def _check_anchor(self) -> None:
+        """The end of what is mounted is the conversation's only where nothing is left below."""
+        if not self.below:
+            super()._check_anchor()
 
     async def _mount_above(self) -> None:
         self._moving = True
@@ -97,6 +107,7 @@ class Conversation(VerticalScroll, can_focus=False):
                 if len(self.messages) > SHOWN + MORE:
                     await self._drop_last()
             self.call_after_refresh(self._keep, first, top)
+            self.call_after_refresh(self._fill, True)
         finally:
             self._moving = False
 
@@ -104,9 +115,11 @@ class Conversation(VerticalScroll, can_focus=False):
         self._moving = True
         try:
             more, self.below = self.below[:MORE], self.below[MORE:]
-            await self.mount_all([Message(each) for each in more])
-            if len(self.messages) > SHOWN + MORE:
-                await self._drop_first()
+            async with self.batch():
+                await self.mount_all([Message(each) for each in more])
+                if len(self.messages) > SHOWN + MORE:
+                    await self._drop_first()
+            self.call_after_refresh(self._fill, False)
         finally:
             self._moving = False
 
@@ -115,11 +128,15 @@ class Conversation(VerticalScroll, can_focus=False):
         self.scroll_to(y=self.scroll_y + message.virtual_region.y - was, animate=False, immediate=True)
 
     async def _drop_first(self) -> None:
+        """Those that were read long ago; what is read now stays where it is on the screen."""
         gone = list(takewhile(lambda message: not message.running and not message.has_focus, self.messages[:MORE]))
-        height, at_end = sum(message.outer_size.height + 1 for message in gone), self.scroll_y >= self.max_scroll_y - 1
+        if not gone:
+            return
+        height = self.messages[len(gone)].virtual_region.y - gone[0].virtual_region.y
+        follows = self._anchored and not self._anchor_released
         self.above += [message.said for message in gone]
         await self.remove_children(gone)
-        if not at_end:
+        if not follows:
             self.scroll_to(y=max(0, self.scroll_y - height), animate=False, immediate=True)
 
     async def _drop_last(self) -> None:
