@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from articles import Articles
 
 from agent import paths
 from agent.agent import Agent
@@ -41,7 +42,7 @@ class Told:
         self.loads.append(version)
         bundle = self.registry.get(version)
         bundle.verify()
-        return Serving(bundle, Routes(bundle.version), ScriptedGenerator(bundle.name), None)
+        return Serving(bundle, Routes(bundle.version), ScriptedGenerator(bundle.name), Articles(()))
 
 
 class Routes:

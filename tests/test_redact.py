@@ -316,15 +316,22 @@ def test_every_valid_card_goes_and_every_broken_one_is_no_card() -> None:
     "seed",
     ["a", "1", "1 ", "0", "+1 ", "1-", "9.", "a@", "a.", "://a:", "A1 ", "Mr ", "12 Main ", "GB29 ", "路", "[", "我的"],
 )
-def test_time_is_linear_in_the_text(seed: str) -> None:
-    text = (seed * 100_000)[:100_000]
-    start = time.process_time()
-    Redactor().redact(text)
-    assert time.process_time() - start < 1.0  # half a second alone; twice that for a busy machine
+def test_work_is_linear_in_the_text(seed: str) -> None:
+    assert growth(seed * 100_000) < 8
 
 
-def test_a_long_talk_is_quick() -> None:
-    text = ("\n".join(HARMLESS) + "\n".join(text for _, text, _ in PRIVATE)) * 20
-    start = time.process_time()
-    Redactor().redact(text[:100_000])
-    assert time.process_time() - start < 1.0
+def test_the_work_for_a_long_talk_is_linear() -> None:
+    assert growth(("\n".join(HARMLESS) + "\n".join(text for _, text, _ in PRIVATE)) * 20) < 8
+
+
+def growth(text: str) -> float:
+    """How many times the work is of four times the text: about 4 if it is linear, 16 if it is quadratic."""
+    def spent(length: int) -> float:
+        times = []
+        for _ in range(2):  # the shorter one of two: this process's own time, whatever else the machine does
+            start = time.process_time()
+            Redactor().redact(text[:length])
+            times.append(time.process_time() - start)
+        return min(times)
+
+    return spent(80_000) / max(spent(20_000), 1e-3)

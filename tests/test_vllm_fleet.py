@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from articles import Articles
 from faults.replica import BASE, StandIn, adapter, probes
 
 from agent.agent import Agent
@@ -441,7 +442,7 @@ def followed(home: Path, tmp_path: Path, fleet: Fleet) -> Iterator[tuple[Agent, 
 
     def load(version: str) -> Serving:
         bundle = registry.get(version)
-        return Serving(bundle, Sure(), VllmGenerator(fleet, lambda: adapter(tmp_path, f"{bundle.name}-12345678"), 30), None)
+        return Serving(bundle, Sure(), VllmGenerator(fleet, lambda: adapter(tmp_path, f"{bundle.name}-12345678"), 30), Articles(()))
 
     store = Store(f"sqlite:///{home}/retune.db")
     store.open()
