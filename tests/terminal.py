@@ -29,10 +29,13 @@ class Terminal:
             os.execv(sys.executable, [sys.executable, *arguments])
 
     def read(self, seconds: float) -> bytes:
-        """What comes until then, at once when there is something."""
+        """What comes until then, at once when there is something; EOFError if it has ended."""
         if not select.select([self.file], [], [], max(0.0, seconds))[0]:
             return b""
-        new = os.read(self.file, 65536)
+        try:
+            new = os.read(self.file, 65536)
+        except OSError as error:
+            raise EOFError(f"it ended; its last words: {self.seen[-2000:]!r}") from error
         self.seen += new
         return new
 
@@ -72,16 +75,19 @@ class Terminal:
                 return int(line.split()[1]) / 1024
         raise AssertionError("the process is gone")
 
-    def end(self, sign: int | None = None, seconds: float = 30, close: bool = False) -> int:
-        """Send a signal or close the terminal, where that is wished, and wait for the exit status: negative for a signal."""
+    def end(self, sign: int | None = None, seconds: float = 30, close: bool = False, deaf: bool = False) -> int:
+        """Send a signal or close the terminal, where that is wished, and wait for the exit status: negative for a signal.
+
+        `deaf`: without reading what it still writes.
+        """
         if sign is not None:
             os.kill(self.process, sign)
         if close:
             os.close(self.file)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if not close:
-                with suppress(OSError):
+            if not (close or deaf):
+                with suppress(EOFError):
                     self.read(0.05)
             found, status = os.waitpid(self.process, os.WNOHANG)
             if found:

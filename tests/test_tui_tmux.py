@@ -60,8 +60,8 @@ class Tmux:
 def terminal(settings: Settings, tmp_path: Path) -> Iterator[Tmux]:
     """`retune chat customer_service` as a person starts it."""
     words = [sys.executable, "-m", "agent.surfaces.cli", "chat", "customer_service"]
-    environment = {"RETUNE_HOME": str(settings.home), "PYTHONPATH": str(ROOT), "TERM": "screen-256color"}
-    command = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), *words])
+    environment = [f"RETUNE_HOME={settings.home}", f"PYTHONPATH={ROOT}", "TERM=screen-256color"]
+    command = shlex.join(["env", "-u", "COLUMNS", "-u", "LINES", *environment, *words])
     opened = Tmux(tmp_path / "tmux", command, (100, 30))
     yield opened
     if not opened.over:
