@@ -43,6 +43,11 @@ def tool_state(home: Path, domain: str) -> Path:
     return home / "tools" / domain
 
 
+def unfinished(home: Path) -> Path:
+    """What is being answered in the app just now, a file each; what stays there was cut off."""
+    return home / "unfinished"
+
+
 def training(home: Path) -> Path:
     """Unfinished training runs."""
     return home / "training"

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from terminal import Terminal
 
+from agent import paths
 from agent.settings import Settings
 from agent.store import Store
+from agent.surfaces.tui.journal import CUT
 
 TESTS = Path(__file__).parent
 CODE = """
@@ -65,24 +67,24 @@ def test_what_was_said_is_logged_when_the_terminal_or_the_process_is_ended_in_mi
     assert turn["error"] == "cancelled"
 
 
-def test_a_process_that_is_killed_loses_at_most_the_answer_that_was_being_written(home):
+def test_a_process_that_is_killed_in_mid_answer_loses_nothing_that_was_said(home):
     terminal = opened(home)
-    terminal.type("How long may I keep it?\r")
-    at = terminal.shows("30 days")
-    terminal.type("\x1b")  # Esc: this turn is logged, and the next one runs when the process dies
-    terminal.shows("stopped", since=at)
-    at = terminal.type("And a used one?\r")
-    terminal.shows("30 days", since=at)
+    terminal.type("My mail is ann@example.org: how long may I keep it?\r")
+    terminal.shows("30 days")
     assert terminal.end(signal.SIGKILL) == -signal.SIGKILL
-    assert last_turn(home)["question"] == "How long may I keep it?", "a turn that has ended is on disk"
+    left = [file.read_text(encoding="utf-8") for file in paths.unfinished(home).iterdir()]
+    assert len(left) == 1 and "ann@example.org" not in left[0], "private values stay off the disk"
     terminal = opened(home)
+    terminal.shows("was cut off")
     terminal.type("\x13")  # Ctrl+S: the conversation goes on where it stopped
-    terminal.shows("How long may I keep it?")
+    terminal.shows("how long may I keep it?")
     at = terminal.type("\r")
     terminal.shows("You have 30 days.", since=at)
-    at = terminal.type("And then?\r")
-    terminal.shows("And then?", since=at)
     terminal.end(signal.SIGTERM)
+    turn = last_turn(home)
+    assert turn["question"] == "My mail is [EMAIL_1]: how long may I keep it?" and turn["reply"] == "You have 30 days."
+    assert turn["error"] == CUT and turn["flags"] == ["error"], "nothing is learned from it"
+    assert not list(paths.unfinished(home).iterdir())
 
 
 def test_the_screen_is_there_before_any_model_library():

@@ -151,10 +151,12 @@ def scroll(home: Path, told: argparse.Namespace) -> dict[str, Any]:
             for _ in range(told.pages):
                 at, began = terminal.type(key), time.perf_counter()
                 while not re.search(rb"N\d{4}", terminal.seen[at:]):
-                    assert time.perf_counter() - began < 10, (way, len(found[way]), re.findall(rb"N\d{4}", terminal.seen)[-9:])
+                    assert time.perf_counter() - began < 10, (way, len(found[way]), terminal.seen[-2000:])
                     terminal.read(1)
                 found[way].append(time.perf_counter() - began)
                 terminal.rest(0.05)
+                if way == "down" and b"N0999" in terminal.seen[at:]:
+                    break
     return {"messages": count, "opened_s": round(opened, 2)} | {way: milliseconds(took) for way, took in found.items()}
 
 

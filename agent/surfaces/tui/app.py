@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.screen import ModalScreen, Screen
 
+from agent import paths
 from agent.errors import RetuneError
 from agent.surfaces.tui import actions, answers, teaching, themes
 from agent.surfaces.tui.backstage import Backstage
+from agent.surfaces.tui.journal import Journal, recover
 from agent.surfaces.tui.screens.chat import ChatScreen
 from agent.surfaces.tui.talk import Talk
 from agent.surfaces.tui.widgets.message import Message
@@ -45,6 +47,7 @@ class RetuneApp(App[None]):
         super().__init__()
         self.settings, self.author, self.domains = settings, author, list(domains)
         self.backstage = Backstage(load)
+        self.journal = Journal(paths.unfinished(settings.home))
         self.remapped, self.complaints = actions.remapped(getattr(settings, "keys", {}))
         self.failed: set[str] = set()
         """Domains that could not be loaded."""
@@ -89,6 +92,9 @@ class RetuneApp(App[None]):
     async def _greet(self) -> None:
         """Who starts for the first time is told how it works, unless they write already."""
         try:
+            if cut := await self.backstage.call(lambda: recover(self.journal.folder, self.store)):
+                self.notify(f"Retune was cut off in {cut} answer{'s' if cut > 1 else ''}. What was said is kept: "
+                            f"{actions.shown(self.remapped.get('chat.sessions', 'ctrl+s'))} opens it.", timeout=15, markup=False)
             begun = await self.backstage.call(lambda: self.store.sessions(limit=1, archived=True))
             if not (begun or self.chat.prompt.text or self.chat.messages) and self.screen is self.chat:
                 self.action_welcome()
@@ -245,6 +251,7 @@ class RetuneApp(App[None]):
     def close(self) -> None:
         """Stop turns, close agents and store; a second time is nothing."""
         self.backstage.close()
+        self.journal.close()
         if self._store is not None:
             self._store.close()
 

@@ -54,7 +54,9 @@ class Asking:
 
     async def _turn(self, text: str) -> None:
         chat, talk, backstage = self.chat, self.chat.talk, self.chat.app.backstage
-        turn_id, why, domain = None, "stopped", ""
+        turn_id, why, domain, journal = None, "stopped", "", chat.app.journal
+        likely = talk.current or talk.wanted[0]  # until it is routed
+        journal.begin(talk.session(likely), likely, text)
         message = await chat.conversation.add(Said(text))
         chat.refresh_bindings()
         try:
@@ -66,9 +68,11 @@ class Asking:
                 async for event in events:
                     if isinstance(event, Routed):
                         turn_id = event.turn.id
+                        journal.route(event.turn)
                         message.wait(f"{domain} · {(event.turn.intent or 'out of scope').replace('_', ' ')} …")
                     elif isinstance(event, Delta):
                         message.say(event.text)
+                        journal.say(event.text)
                     elif isinstance(event, Done):
                         talk.current = domain
                         self.served = row_of(event.turn, event.reply)
@@ -83,4 +87,5 @@ class Asking:
             if message.running:
                 row = await backstage.call(chat.app.store.turn, turn_id) if turn_id else None
                 await message.fail(why, row)
+            journal.end()
             chat.renew()
