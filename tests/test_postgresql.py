@@ -51,7 +51,7 @@ def at_once(*jobs: Callable[[], None]) -> None:
 # Many at once
 
 AGENT = """
-import sys, threading
+import os, sys, threading
 from agent.signals import Signal
 from agent.store import Store
 from agent.types import Turn
@@ -70,7 +70,7 @@ def talk(thread):
         if before and number % 5 == 1:
             store.hand_off(before, name, "more")
         before = id
-        print(id, flush=True)
+        os.write(1, f"{id}\\n".encode())  # whole: the words of two threads that print run into each other
 
 running = [threading.Thread(target=talk, args=(thread,)) for thread in range(threads)]
 for each in running: each.start()
@@ -232,7 +232,7 @@ def test_a_server_that_crashes_under_load_loses_no_turn_that_was_told(server: Se
     told += rest.split()
     with closing(Store(url)) as db:
         db.open()
-        assert all(db.turn(id) for id in told) and len(told) >= 40
+        assert len(told) >= 40 and [id for id in told if not db.turn(id)] == []
         with db.reading() as at:
             found = at.execute(sa.select(turns.c.session, sa.func.count(), sa.func.max(turns.c.seq)).group_by(turns.c.session))
             assert all(count == last for _, count, last in found)
