@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from typer.main import get_command
@@ -14,7 +15,8 @@ from typer.main import get_command
 from agent.settings import Settings
 from agent.surfaces.cli import app
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -51,3 +53,12 @@ def test_every_command_of_the_readme_is_one():
     assert len(named) > 15 and named <= set(commands.commands), named - set(commands.commands)
     parts = {word for text in re.findall(r"`retune feedback ([^`]+)`", README) for word in text.split(" ")[0].split("/")}
     assert parts == set(commands.commands["feedback"].commands)
+
+
+def test_screens_of_the_readme_are_those_that_the_tests_of_the_app_compare():
+    shown = re.findall(r"!\[[^\]]+\]\(tests/snapshots/(\S+)\.svg\)", README)
+    compare = " ".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_tui_*.py"))
+    assert len(shown) >= 4 and shown == [name for name in shown if name.rsplit("-", 2)[0] in compare]
+    for name in shown:
+        drawn = ElementTree.parse(ROOT / "tests" / "snapshots" / f"{name}.svg")
+        assert drawn.getroot().tag.endswith("}svg") and len("".join(drawn.getroot().itertext()).split()) > 20
