@@ -54,8 +54,9 @@ def learning() -> str:
 
 
 def served() -> str:
-    """The Markdown of every machine that vLLM was measured on."""
-    made = [file.read_text(encoding="utf-8").strip().splitlines() for file in sorted(RESULTS.glob("vllm*.md"))]
+    """The Markdown of every machine that vLLM was measured on, and of what its LoRA op costs."""
+    files = [*sorted(RESULTS.glob("vllm*.md")), *RESULTS.glob("lora_op.md")]
+    made = [file.read_text(encoding="utf-8").strip().splitlines() for file in files]
     return "\n\n".join("\n".join([f"**{lines[0].removeprefix('# ')}**", *lines[1:]]) for lines in made)
 
 
