@@ -18,12 +18,15 @@ class Encoder:
     Source of the pooling (mean over real tokens, then L2): the model card of all-MiniLM-L6-v2.
     """
 
-    def __init__(self, base: BaseModel, adapter: Path | None = None, threads: int = 1) -> None:
+    def __init__(self, base: BaseModel, adapter: Path | None = None, threads: int = 1, int8: bool = True) -> None:
+        """`int8`: twice as fast for one text; the cosine of its vectors to those of float32 is 0.99."""
         from tokenizers import Tokenizer
 
         config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
         read = weights.load(base.path / "model.safetensors", adapter)
-        self._session = graphs.bert(read, config).session(threads)
+        self._session = graphs.bert(read, config, int8).session(threads)
+        self.precision = "int8" if int8 else "float32"
+        self._batch = 1 if int8 else 32  # rows of one batch share the scale that numbers are rounded by, and would sway each other
         self._tokenizer = Tokenizer.from_file(str(base.path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -33,8 +36,8 @@ class Encoder:
         rows = [clip(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
         out = np.zeros((len(rows), self._session.get_outputs()[0].shape[1]), dtype=np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # like lengths together: little padding
-        for start in range(0, len(order), 32):
-            batch = order[start:start + 32]
+        for start in range(0, len(order), self._batch):
+            batch = order[start:start + self._batch]
             longest = max(len(rows[i]) for i in batch)
             ids, mask = np.zeros((len(batch), longest), np.int64), np.zeros((len(batch), longest), np.int32)
             for line, i in enumerate(batch):

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.weights import Weights
 
 MICROSOFT = "com.microsoft"
+STEPS = 63  # of a weight on either side of 0
 MAX_POSITIONS = 2048  # of the rotary tables; longer prompts are refused by the generator
 
 
@@ -61,6 +62,17 @@ class _Graph:
 
     def linear(self, x: str, weight: np.ndarray, out: str) -> str:
         return self.node("MatMul", [x, self.weight(f"{out}.weight", weight.T)], [out])
+
+    def whole(self, x: str, weight: np.ndarray, bias: np.ndarray, out: str) -> str:
+        """x @ weight.T + bias with weights of 7 bits, a scale for each output, and x of 8 bits, quantised as it comes.
+
+        Not 8 bits: products of pairs are added in 16 on processors without VNNI, and overflow there.
+        """
+        scale = np.maximum(np.abs(weight).max(1), 1e-12).astype(np.float32) / STEPS
+        rounded = np.round(weight / scale[:, None]).astype(np.int8)
+        given = [x, self.weight(f"{out}.weight", rounded.T), self.weight(f"{out}.scale", scale), "",
+                 self.weight(f"{out}.bias", bias)]
+        return self.node("DynamicQuantizeMatMul", given, [out], MICROSOFT)
 
     def model(self, inputs: list[Any], outputs: list[Any]) -> Graph:
         graph = helper.make_graph(self.nodes, "graph", inputs, outputs, self.declared)
@@ -134,11 +146,11 @@ def llama(weights: Weights, config: dict[str, Any]) -> Graph:
     return g.model(inputs, outputs)
 
 
-def bert(weights: Weights, config: dict[str, Any]) -> Graph:
+def bert(weights: Weights, config: dict[str, Any], int8: bool = False) -> Graph:
     """An encoder.
 
     Inputs: input_ids int64 [B, T]; mask int32 [B, T], 1 for real tokens. Output: pooled float32 [B, hidden],
-    the mean over real tokens (not normalised).
+    the mean over real tokens (not normalised). int8: the dense layers' products are of whole numbers, see `_Graph.whole`.
     """
     epsilon, heads = config["layer_norm_eps"], config["num_attention_heads"]
     g = _Graph()
@@ -153,8 +165,11 @@ def bert(weights: Weights, config: dict[str, Any]) -> Graph:
                g.weight("ln.bias", weights["embeddings.LayerNorm.bias"])], ["x"], axis=-1, epsilon=epsilon)
 
     def dense(x: str, name: str, out: str) -> str:
-        product = g.linear(x, weights[f"{name}.weight"], f"{out}.product")
-        return g.node("Add", [product, g.weight(f"{out}.bias", weights[f"{name}.bias"])], [out])
+        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        if int8:
+            return g.whole(x, weight, bias, out)
+        product = g.linear(x, weight, f"{out}.product")
+        return g.node("Add", [product, g.weight(f"{out}.bias", bias)], [out])
 
     def add_norm(x: str, branch: str, name: str, out: str) -> str:
         parts = [g.weight(f"{out}.{part}", weights[f"{name}.{part}"]) for part in ("weight", "bias")]
@@ -163,9 +178,15 @@ def bert(weights: Weights, config: dict[str, Any]) -> Graph:
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}."
         parts = [f"{layer}attention.self.{part}" for part in ("query", "key", "value")]
-        qkv = g.weight(f"qkv.{i}", np.concatenate([weights[f"{part}.weight"].T for part in parts], axis=1))
-        bias = g.weight(f"qkv.bias.{i}", np.concatenate([weights[f"{part}.bias"] for part in parts]))
-        attended = g.node("Attention", [x, qkv, bias, "mask"], [f"attended.{i}"], MICROSOFT, num_heads=heads)
+        qkv = np.concatenate([weights[f"{part}.weight"] for part in parts])
+        bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
+        if int8:
+            three = [f"{part}.{i}" for part in ("query", "key", "value")]
+            g.nodes.append(helper.make_node("Split", [g.whole(x, qkv, bias, f"qkv.{i}")], three, axis=-1, num_outputs=3))
+            attended = g.node("MultiHeadAttention", [*three, "", "mask"], [f"attended.{i}"], MICROSOFT, num_heads=heads)
+        else:
+            packed = [g.weight(f"qkv.{i}", qkv.T), g.weight(f"qkv.bias.{i}", bias)]
+            attended = g.node("Attention", [x, *packed, "mask"], [f"attended.{i}"], MICROSOFT, num_heads=heads)
         x = add_norm(x, dense(attended, f"{layer}attention.output.dense", f"out.{i}"),
                      f"{layer}attention.output.LayerNorm", f"attention.{i}")
         wide = g.node("Gelu", [dense(x, f"{layer}intermediate.dense", f"wide.{i}")], [f"gelu.{i}"], MICROSOFT)

@@ -44,7 +44,7 @@ class Index:
         """The domain's index; vectors come from the cache when texts and encoder are the same as then."""
         asked = domain.asked()
         texts = _texts(domain.passages, asked)
-        key = hashlib.sha256("\0".join([fingerprint, *texts]).encode()).hexdigest()[:32]
+        key = hashlib.sha256("\0".join([fingerprint, encoder.precision, *texts]).encode()).hexdigest()[:32]
         file = cache / f"{key}.npy"
         if file.is_file():
             vectors = np.load(file, allow_pickle=False)

@@ -31,7 +31,7 @@ class Router:
         self._temperature, self._oos = table["temperature"], np.array(table["oos_weights"])
         self._weight, self._bias = head["weight"], head["bias"]
         tuned = table.get("encoder", "tuned") == "tuned"  # else the head alone was
-        self.encoder = Encoder(base, folder / "adapter" if tuned else None, threads)
+        self.encoder = Encoder(base, folder / "adapter" if tuned else None, threads, table.get("precision") == "int8")
         self._plain = (plain or Encoder(base, None, threads)) if table.get("plain") else None
 
     def route(self, texts: Sequence[str]) -> list[Route]:

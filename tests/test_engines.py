@@ -127,7 +127,7 @@ def test_vectors_equal_those_of_transformers_whatever_the_batch(encoder):
     from transformers import AutoModel, AutoTokenizer
 
     texts = ["where is my parcel", "hello", "I would like to send back the kettle because it leaks, please tell me how", "订单在哪里"]
-    fast = Encoder(encoder).embed(texts)
+    fast = Encoder(encoder, int8=False).embed(texts)
     tokenizer, model = AutoTokenizer.from_pretrained(encoder.path), AutoModel.from_pretrained(encoder.path).eval()
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
@@ -135,7 +135,14 @@ def test_vectors_equal_those_of_transformers_whatever_the_batch(encoder):
     mask = batch["attention_mask"][..., None]
     pooled = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1).numpy()
     assert np.abs(pooled - fast).max() < 1e-5
-    assert np.abs(Encoder(encoder).embed(texts[:1]) - fast[:1]).max() < 1e-5
+    assert np.abs(Encoder(encoder, int8=False).embed(texts[:1]) - fast[:1]).max() < 1e-5
+
+
+def test_whole_numbers_give_nearly_the_same_vectors_and_the_same_alone_as_among_others(encoder):
+    texts = ["where is my parcel", "hello", "I would like to send back the kettle because it leaks, please tell me how", "订单在哪里"]
+    exact, whole = Encoder(encoder, int8=False).embed(texts), Encoder(encoder)
+    assert (whole.embed(texts) * exact).sum(1).min() > 0.98
+    assert np.array_equal(whole.embed(texts)[2:3], whole.embed(texts[2:3]))
 
 
 def test_a_long_story_keeps_its_end():

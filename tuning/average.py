@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from agent import weights
-from agent.encoder import Encoder
 from agent.errors import BundleError
 from agent.models import BaseModel
-from tuning import calibration, methods
+from tuning import finish_router, methods
 from tuning.dataset import Text
 
 
@@ -57,19 +56,11 @@ def average_routers(folders: Sequence[Path], out: Path, base: BaseModel, held: S
     if tuned:
         average_adapters(tuned, out / "adapter")
     head = _mean([weights.read(folder / "head.safetensors") for folder in folders], folders)
-    texts = [row.text for row in held]
-    found = Encoder(base, out / "adapter" if tuned else None, threads).embed(texts)
     if any(table.get("plain", False) != tables[0].get("plain", False) for table in tables):
         raise BundleError(f"Some of {folders[0]} and its siblings read the plain encoder and some do not; train all seeds with "
                           "one recipe.")
-    if tables[0].get("plain"):
-        found = np.hstack([found, Encoder(base, None, threads).embed(texts)])
-    logits = found @ head["weight"].T + head["bias"]
-    table = calibration.calibrate(tables[0]["labels"], logits, [row.intent for row in held], coverage)
-    with methods.writing(out):
-        calibration.write_router(out, table | {"encoder": "tuned" if tuned else "plain"} | (
-            {"plain": True, "plain_share": float(np.mean([each["plain_share"] for each in tables]))} if tables[0].get("plain")
-            else {}), head["weight"], head["bias"])
+    share = float(np.mean([each["plain_share"] for each in tables])) if tables[0].get("plain") else None
+    finish_router.finish(out, base, tables[0]["labels"], head["weight"], head["bias"], held, coverage, threads, share=share)
 
 
 def _kind(folder: Path) -> str:

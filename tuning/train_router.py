@@ -14,7 +14,7 @@ from agent import weights
 from agent.encoder import Encoder, clip
 from agent.errors import DataError
 from agent.models import BaseModel
-from tuning import calibration, losses, methods, trainer
+from tuning import calibration, finish_router, losses, methods, trainer
 from tuning.dataset import OOS, Text, split_rows
 from tuning.recipe import RouterRecipe
 from tuning.steps import TrainStep
@@ -75,21 +75,14 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
               {"params": list(head.parameters()), "lr": recipe.head_learning_rate}]
     yield from trainer.run(trainer.Job("router", net, tuned, groups, epochs, tensors, held_out, recipe, seed, threads,
                                        state, curves))
-    logits, truth = held_logits().cpu().numpy(), [row.intent for row in held]
     weight, bias = head.weight.detach().cpu().numpy() * SCALE, head.bias.detach().cpu().numpy()
     methods.save(tuned, recipe, base.path / "model.safetensors", out / "adapter")
-    about = {"encoder": "tuned" if (out / "adapter").exists() else "plain"}
+    added = None
     if recipe.plain_head and (out / "adapter").exists():
         plain = Encoder(base, None, threads)
-        beside = calibration.fit_plain(plain.embed([row.text for row in fit]), [row.intent for row in fit], labels,
-                                       recipe.plain_head)
-        added = plain.embed([row.text for row in held]) @ beside[0].T + beside[1]
-        share = calibration.fit_share(logits, added, labels, truth)
-        weight, bias, logits = np.hstack([weight, share * beside[0]]), bias + share * beside[1], logits + share * added
-        about |= {"plain": True, "plain_share": share}
-    table = calibration.calibrate(labels, logits, truth, recipe.coverage)
-    with methods.writing(out):
-        calibration.write_router(out, table | about, weight, bias)
+        added = calibration.fit_plain(plain.embed([row.text for row in fit]), [row.intent for row in fit], labels,
+                                      recipe.plain_head)
+    finish_router.finish(out, base, labels, weight, bias, held, recipe.coverage, threads, added)
 
 
 def _go_on(head: Any, start: Path, number: dict[str, int]) -> None:
