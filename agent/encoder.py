@@ -1,7 +1,10 @@
 """Text into vectors: the tuned or plain encoder, executed by ONNX Runtime. Knows nothing about intents."""
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from agent import graphs, weights
 from agent.models import BaseModel
 
+KEPT = 64  # texts that `Shared` remembers
 MAX_TOKENS = 192  # a long story keeps its first and last part, see `_clip`
 
 
@@ -44,6 +48,37 @@ class Encoder:
                 ids[line, :len(rows[i])], mask[line, :len(rows[i])] = rows[i], 1
             out[batch] = self._session.run(["pooled"], {"input_ids": ids, "mask": mask})[0]
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+class Shared:
+    """An encoder that computes a text once for all who ask for it at about the same time, each text by itself.
+
+    A turn's router, its look-up and, behind a front, the routers of other domains ask for the same message. Thread-safe.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder, self.precision = encoder, encoder.precision
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Future[np.ndarray]] = OrderedDict()
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """As `Encoder.embed`; more than one text go straight to it."""
+        if len(texts) != 1:
+            return self._encoder.embed(texts)
+        with self._lock:
+            found = self._kept.get(texts[0])
+            if mine := found is None:
+                found = self._kept[texts[0]] = Future()
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+        if mine:
+            try:
+                found.set_result(self._encoder.embed(texts))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(texts[0], None)
+                found.set_exception(error)
+        return found.result()
 
 
 def clip(ids: list[int]) -> list[int]:

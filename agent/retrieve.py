@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.domain import Domain
-from agent.encoder import Encoder
+from agent.encoder import Encoder, Shared
 from agent.types import Passage
 
 WORDS = 0.05  # of the root of a BM25 score beside a cosine; measured on rows of training
@@ -24,7 +24,8 @@ SURE = 1.2  # score above which 0.77 to 0.89 of written dialogues lie and 0.01 t
 class Index:
     """`search(question, count)` over one domain's passages."""
 
-    def __init__(self, passages: Sequence[Passage], asked: Sequence[tuple[str, str]], vectors: np.ndarray, encoder: Encoder) -> None:
+    def __init__(self, passages: Sequence[Passage], asked: Sequence[tuple[str, str]], vectors: np.ndarray,
+                 encoder: Encoder | Shared) -> None:
         """`asked`: (question, id of the passage that answers it); `vectors` [passages + asked, hidden] in that order."""
         import bm25s
         import faiss
@@ -40,7 +41,7 @@ class Index:
         self._ahead = ThreadPoolExecutor(2, thread_name_prefix="look-up")
 
     @classmethod
-    def build(cls, domain: Domain, encoder: Encoder, fingerprint: str, cache: Path) -> "Index":
+    def build(cls, domain: Domain, encoder: Encoder | Shared, fingerprint: str, cache: Path) -> "Index":
         """The domain's index; vectors come from the cache when texts and encoder are the same as then."""
         asked = domain.asked()
         texts = _texts(domain.passages, asked)

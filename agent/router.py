@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agent import weights
-from agent.encoder import Encoder
+from agent.encoder import Encoder, Shared
 from agent.errors import BundleError
 from agent.models import BaseModel
 from agent.types import Route
@@ -19,7 +19,7 @@ from agent.types import Route
 class Router:
     """`route(texts)` gives a Route each. Reads the folder that `tuning.train_router` writes."""
 
-    def __init__(self, folder: Path, base: BaseModel, threads: int = 1, plain: Encoder | None = None) -> None:
+    def __init__(self, folder: Path, base: BaseModel, threads: int = 1, plain: Encoder | Shared | None = None) -> None:
         """`plain`: the untuned encoder where it is loaded already; some heads read its vectors beside the tuned ones."""
         try:
             table = json.loads((folder / "router.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from agent import models, paths
 from agent.bundle import content_hash
 from agent.domain import Domain
-from agent.encoder import Encoder
+from agent.encoder import Encoder, Shared
 from agent.errors import BundleError
 from agent.models import BaseModel, Step, sha256
 from agent.registry import Bundle, Registry
@@ -81,12 +81,10 @@ class Serving:
         bundle.check_fits(domain, bases.encoder, bases.generator)
         if not (routes := bundle.part("router")):
             raise BundleError(f"Bundle {bundle.name} has no router; run `retune train {domain.name}`.")
-        # beside a server, whose threads wait for work by spinning, a second thread of ours waits longer than it computes
-        threads = 1 if settings.served and not settings.threads else settings.cores
-        # vectors of articles outlive a bundle, so they come from the plain encoder
-        plain = _share(("encoder", bases.encoder, threads), lambda: Encoder(bases.encoder, None, threads))
-        router = _share(("router", bases.encoder, bundle.part_hash("router"), threads),
-                        lambda: Router(routes, bases.encoder, threads, plain))
+        # vectors of articles outlive a bundle, so they come from the plain encoder; it and the router's compute side by side,
+        # a thread each: a second one gains nothing on so short a text
+        plain = _share(("encoder", bases.encoder), lambda: Shared(Encoder(bases.encoder)))
+        router = _share(("router", bases.encoder, bundle.part_hash("router")), lambda: Router(routes, bases.encoder, 1, plain))
         index = index or Index.build(domain, plain, bases.encoder.fingerprint, paths.index(settings.home))
         if generator is None and settings.served:
             instead = partial(_local, bundle, bases.generator, settings) if settings.fallback else None

@@ -1,12 +1,14 @@
 """A passage is found by its text and by the questions that are known to be answered by it."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agent.domain import Domain
-from agent.encoder import Encoder
+from agent.encoder import KEPT, Encoder, Shared
 from agent.models import find
 from agent.retrieve import Index, words
 from agent.settings import Settings
@@ -91,3 +93,40 @@ def test_a_vector_that_was_computed_ahead_finds_what_the_question_finds(encoder:
     ahead = known.ahead("wool").result()
     assert known.search("wool", 3, clear=9.0, vector=ahead) == known.search("wool", 3, clear=9.0)
     assert first(known.search("who has to pay for sending it", 1, vector=ahead)) == "wash#1"  # it is the vector that is used
+
+
+def test_two_who_ask_for_the_same_text_at_once_share_one_computation(encoder):
+    class Counting:
+        precision, calls = "int8", 0
+
+        def embed(self, texts):
+            self.calls += 1
+            time.sleep(0.05)
+            return encoder.embed(texts)
+
+    inner = Counting()
+    shared = Shared(inner)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(shared.embed, [["where is my parcel"]] * 4))
+    assert inner.calls == 1 and all(np.array_equal(each, encoder.embed(["where is my parcel"])) for each in found)
+    for number in range(KEPT + 1):
+        shared.embed([f"text {number}"])
+    shared.embed(["where is my parcel"])
+    assert inner.calls == KEPT + 3 and shared.embed(["a", "b"]).shape == (2, 384) and inner.calls == KEPT + 4
+
+
+def test_a_text_that_could_not_be_computed_is_tried_again(encoder):
+    class Failing:
+        precision, fails = "int8", True
+
+        def embed(self, texts):
+            if self.fails:
+                raise MemoryError
+            return encoder.embed(texts)
+
+    inner = Failing()
+    shared = Shared(inner)
+    with pytest.raises(MemoryError):
+        shared.embed(["hello"])
+    inner.fails = False
+    assert shared.embed(["hello"]).shape == (1, 384)
