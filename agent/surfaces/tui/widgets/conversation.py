@@ -1,15 +1,16 @@
 """The answers of a conversation, of which only those near the eye are widgets: a thousand of them scroll like ten."""
 
+import asyncio
 from itertools import takewhile
 
 from textual.containers import VerticalScroll
 
 from agent.surfaces.tui.widgets.message import Message, Said
 
-SHOWN = 24
-"""Messages that are widgets when a conversation is opened: more than fit any screen."""
-MORE = 8
-"""How many become widgets at once when their end comes near; as many go at the other end."""
+SHOWN = 16
+"""Messages that are widgets when a conversation is opened, and the least that stay so."""
+MORE = 4
+"""How many become widgets at once when their end comes nearer than a page; those two pages away go."""
 
 
 class Conversation(VerticalScroll, can_focus=False):
@@ -19,7 +20,10 @@ class Conversation(VerticalScroll, can_focus=False):
         super().__init__(id=id)
         self.above: list[Said] = []
         self.below: list[Said] = []
-        self._moving = False
+        self._moving = asyncio.Lock()
+        self._unplaced = False  # what was mounted has no place on the screen yet
+        self._pin: tuple[Message, int] | None = None
+        """The first message in sight, and the lines from the top of the screen to it."""
 
     @property
     def messages(self) -> list[Message]:
@@ -59,37 +63,52 @@ class Conversation(VerticalScroll, can_focus=False):
         message = Message(said, running=True)
         await self.mount(message)
         self.anchor()
-        if len(self.messages) > SHOWN + MORE:
-            await self._drop_first()
+        await self._drop_first()
         return message
 
     async def beside(self, message: Message | None, by: int) -> Message | None:
         """The message above (-1) or below (1) another one; None is the place after the last."""
         messages = self.messages
         at = messages.index(message) if message in messages else len(messages)
-        if at + by < 0 and self.above:
+        if at + by < 0:
             await self._mount_above()
-        elif at + by >= len(messages) and self.below and message:
+        elif at + by >= len(messages) and message:
             await self._mount_below()
         messages = self.messages
         at = (messages.index(message) if message in messages else len(messages)) + by
         return messages[max(0, at)] if at < len(messages) else None
 
     def watch_scroll_y(self, old: float, new: float) -> None:
-        """Keep widgets ahead of the eye, a page of them at least."""
+        """Keep widgets ahead of the eye: a page of them at least, above and below."""
         super().watch_scroll_y(old, new)
         if old != new and self.is_attached:
-            self._fill(new < old)
+            self._look()
+            self._fill()
 
-    def _fill(self, up: bool) -> None:
-        near = self.size.height
-        if self._moving:
-            return
-        if up and self.scroll_y < near and self.above:
-            self._moving = True
+    def watch_virtual_size(self) -> None:
+        """Whatever comes or goes above it, what is read stays where it is on the screen."""
+        if self._pin and not self._follows and self._pin[0].is_attached:
+            message, offset = self._pin
+            self.scroll_to(y=message.virtual_region.y - offset, animate=False, immediate=True)
+        self._look()
+
+    def _look(self) -> None:
+        top = self.scroll_y
+        seen = next((message for message in self.messages if message.virtual_region.bottom > top), None)
+        self._pin = (seen, seen.virtual_region.y - round(top)) if seen else None
+
+    @property
+    def _follows(self) -> bool:
+        """Whether it stays at its end."""
+        return self._anchored and not self._anchor_released
+
+    def _fill(self) -> None:
+        page = self.size.height
+        if self._moving.locked() or self._unplaced:
+            return  # it looks again when that is over
+        if self.above and self.scroll_y < page:
             self.run_worker(self._mount_above(), group="window")
-        elif not up and self.scroll_y > self.max_scroll_y - near and self.below:
-            self._moving = True
+        elif self.below and self.scroll_y > self.max_scroll_y - page:
             self.run_worker(self._mount_below(), group="window")
 
     def _check_anchor(self) -> None:
@@ -98,50 +117,47 @@ class Conversation(VerticalScroll, can_focus=False):
             super()._check_anchor()
 
     async def _mount_above(self) -> None:
-        self._moving = True
-        try:
-            first, top = self.messages[0], self.messages[0].virtual_region.y
+        async with self._moving:
             more, self.above = self.above[-MORE:], self.above[:-MORE]
-            async with self.batch():
-                await self.mount_all([Message(each) for each in more], before=0)
-                if len(self.messages) > SHOWN + MORE:
-                    await self._drop_last()
-            self.call_after_refresh(self._keep, first, top)
-            self.call_after_refresh(self._fill, True)
-        finally:
-            self._moving = False
+            await self._mount(more, 0)
 
     async def _mount_below(self) -> None:
-        self._moving = True
-        try:
+        async with self._moving:
             more, self.below = self.below[:MORE], self.below[MORE:]
-            async with self.batch():
-                await self.mount_all([Message(each) for each in more])
-                if len(self.messages) > SHOWN + MORE:
-                    await self._drop_first()
-            self.call_after_refresh(self._fill, False)
-        finally:
-            self._moving = False
+            await self._mount(more, None)
 
-    def _keep(self, message: Message, was: int) -> None:
-        """What was read stays where it was on the screen."""
-        self.scroll_to(y=self.scroll_y + message.virtual_region.y - was, animate=False, immediate=True)
+    async def _mount(self, more: list[Said], before: int | None) -> None:
+        if more:
+            self._unplaced = True
+            async with self.batch():
+                await self.mount_all([Message(each) for each in more], before=before)
+            self.call_after_refresh(self._placed)
+
+    def _placed(self) -> None:
+        self.run_worker(self._tidy(), group="window")
+
+    async def _tidy(self) -> None:
+        """Only now: if as many lines went as came, nobody would hear that they are others."""
+        async with self._moving:
+            await self._drop_first()
+            await self._drop_last()
+            self._unplaced = False
+        self._fill()
 
     async def _drop_first(self) -> None:
-        """Those that were read long ago; what is read now stays where it is on the screen."""
-        gone = list(takewhile(lambda message: not message.running and not message.has_focus, self.messages[:MORE]))
-        if not gone:
-            return
-        height = self.messages[len(gone)].virtual_region.y - gone[0].virtual_region.y
-        follows = self._anchored and not self._anchor_released
+        """What is far above the eye."""
+        far = self.scroll_y - 2 * self.size.height
+        gone = list(takewhile(lambda message: message.virtual_region.bottom < far and _may_go(message), self.messages[:-SHOWN]))
         self.above += [message.said for message in gone]
         await self.remove_children(gone)
-        if not follows:
-            self.scroll_to(y=max(0, self.scroll_y - height), animate=False, immediate=True)
 
     async def _drop_last(self) -> None:
-        gone = self.messages[-MORE:]
-        if any(message.running or message.has_focus for message in gone):
-            return
-        self.below = [message.said for message in gone] + self.below
+        """What is far below it."""
+        far = self.scroll_y + 3 * self.size.height
+        gone = list(takewhile(lambda message: message.virtual_region.y > far and _may_go(message), self.messages[:SHOWN - 1:-1]))
+        self.below = [message.said for message in reversed(gone)] + self.below
         await self.remove_children(gone)
+
+
+def _may_go(message: Message) -> bool:
+    return not message.running and not message.has_focus

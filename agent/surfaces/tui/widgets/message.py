@@ -1,4 +1,7 @@
-"""One question with its answer: streams Markdown, can be focused, says below what served it."""
+"""One question with its answer: streams Markdown, can be focused, says below what served it.
+
+While it is written a message is a widget for each of its parts and paragraphs; shown again later it is one sheet.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
 
 from agent.signs import harmless
-from agent.surfaces.tui import actions, answers, marks
+from agent.surfaces.tui import actions, answers, marks, markup
+from agent.surfaces.tui.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
     from agent.types import Turn
@@ -63,14 +68,28 @@ class Message(Vertical, can_focus=True):
     @property
     def reply(self) -> str:
         """What has been said so far."""
-        return self.query_one(Markdown).source + "".join(self._pieces)
+        written = next(iter(self.query(Markdown)), None)
+        settled = harmless(self.row["reply"]) if self.row else ""
+        return written.source + "".join(self._pieces) if written else settled
 
     def compose(self) -> ComposeResult:
         """Question, answer, what was noted, and what served it."""
-        yield Static(harmless(self.question), classes="question", markup=False)
-        yield Markdown(harmless(self.row["reply"]) if self.row else "", open_links=False, classes="reply")
-        yield Static("", classes="note", markup=False)
-        yield Static(foot(self.row) if self.row else "…", classes="foot", markup=False)
+        if self.running:
+            yield Static(harmless(self.question), classes="question", markup=False)
+            yield Markdown("", open_links=False, classes="reply")
+            yield Static("", classes="note", markup=False)
+            yield Static("…", classes="foot", markup=False)
+        else:
+            yield Sheet(self.draw)
+
+    def draw(self, width: int) -> list[Content]:
+        """The same as lines for a width, once it is settled."""
+        lines = Content.styled(harmless(self.question), "bold $primary").wrap(width) + markup.lines(self.reply, width)
+        if self.told:
+            lines += Content.styled(self.told, "$success").wrap(width)
+        if self.error:
+            return lines + Content.styled(harmless(self._failure), "$error").wrap(width)
+        return lines + (Content.styled(foot(self.row), "$foreground 60%").wrap(width) if self.row else [])
 
     def on_mount(self) -> None:
         """A logged turn may have failed."""
@@ -81,7 +100,7 @@ class Message(Vertical, can_focus=True):
 
     def wait(self, why: str) -> None:
         """Say what the answer waits for."""
-        self.query_one(".foot", Static).update(why)
+        self._below(why)
 
     def say(self, text: str) -> None:
         """A further piece of the answer; shown at the next tick."""
@@ -102,7 +121,7 @@ class Message(Vertical, can_focus=True):
         self.row, self.turn, self.running = row, turn, False
         if row:
             self.turn_id = row["id"]
-            self.query_one(".foot", Static).update(foot(row))
+            self._below(foot(row))
         self.refresh_bindings()
 
     async def fail(self, why: str, row: dict[str, Any] | None = None) -> None:
@@ -115,12 +134,17 @@ class Message(Vertical, can_focus=True):
         self.noted = text
         self.mark()
 
+    @property
+    def told(self) -> str:
+        """What was noted and what was taught, a line each."""
+        return "\n".join(filter(None, (harmless(self.noted), marks.told(self.row, getattr(self.app, "author", "")))))
+
     def mark(self) -> None:
         """Show what was noted and what was taught, as the row has it now."""
         for line in self.query(".note").results(Static):
-            text = "\n".join(filter(None, (harmless(self.noted), marks.told(self.row, getattr(self.app, "author", "")))))
-            line.update(text)
-            line.set_class(bool(text), "told")
+            line.update(self.told)
+            line.set_class(bool(self.told), "told")
+        self._renew()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What nobody does yet, or cannot be done to this answer, has no key."""
@@ -146,7 +170,20 @@ class Message(Vertical, can_focus=True):
     def _failed(self, why: str) -> None:
         self.error = why
         self.add_class("failed")
-        self.query_one(".foot", Static).update(harmless(why if why == "stopped" else f"No answer: {why}"))
+        self._below(harmless(self._failure))
+
+    @property
+    def _failure(self) -> str:
+        return self.error if self.error == "stopped" else f"No answer: {self.error}"
+
+    def _below(self, text: str) -> None:
+        for line in self.query(".foot").results(Static):
+            line.update(text)
+        self._renew()
+
+    def _renew(self) -> None:
+        for sheet in self.query(Sheet):
+            sheet.renew()
 
 
 def foot(row: dict[str, Any]) -> str:
