@@ -155,7 +155,7 @@ def scroll(home: Path, told: argparse.Namespace) -> dict[str, Any]:
                     terminal.read(1)
                 found[way].append(time.perf_counter() - began)
                 terminal.rest(0.05)
-                if way == "down" and b"N0999" in terminal.seen[at:]:
+                if (b"N0000" if way == "up" else b"N0999") in terminal.seen[at:]:
                     break
     return {"messages": count, "opened_s": round(opened, 2)} | {way: milliseconds(took) for way, took in found.items()}
 
@@ -218,8 +218,9 @@ def answered(terminal: Terminal, since: int) -> bool:
 def typed(terminal: Terminal, done: Any, most: int = 10_000) -> list[float]:
     """Press a letter some 60 ms after the one before came, until it is done; seconds that each took."""
     took: list[float] = []
-    rhythm = random.Random(3)
+    rhythm, until = random.Random(3), time.monotonic() + 120
     while not done() and len(took) < most:
+        assert time.monotonic() < until, terminal.seen[-2000:]
         if len(took) % len(LETTERS[:-1]) == 0:
             terminal.type("\x15")  # Ctrl+U empties the line
             terminal.rest(0.1)

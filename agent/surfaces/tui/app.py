@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.screen import ModalScreen, Screen
 
@@ -15,6 +16,7 @@ from agent import paths
 from agent.errors import RetuneError
 from agent.surfaces.tui import actions, answers, teaching, themes
 from agent.surfaces.tui.backstage import Backstage
+from agent.surfaces.tui.garbage import Garbage
 from agent.surfaces.tui.journal import Journal, recover
 from agent.surfaces.tui.screens.chat import ChatScreen
 from agent.surfaces.tui.talk import Talk
@@ -47,6 +49,7 @@ class RetuneApp(App[None]):
         super().__init__()
         self.settings, self.author, self.domains = settings, author, list(domains)
         self.backstage = Backstage(load)
+        self.garbage = Garbage()
         self.journal = Journal(paths.unfinished(settings.home))
         self.remapped, self.complaints = actions.remapped(getattr(settings, "keys", {}))
         self.failed: set[str] = set()
@@ -84,6 +87,14 @@ class RetuneApp(App[None]):
         """What takes longer than the screen, once that is painted."""
         self.load_agents()
         self.run_worker(self._greet(), group="greet", exit_on_error=False)
+        if not self.is_headless:
+            self.garbage.take_over()
+            self.set_interval(1, lambda: self.garbage.sweep(self.chat.free))
+
+    async def on_event(self, event: events.Event) -> None:
+        """As every app; and somebody is there."""
+        self.garbage.hear(event)
+        await super().on_event(event)
 
     def load_agents(self) -> None:
         """Those that the conversation wants, in the background; nothing for those that are there."""
@@ -112,6 +123,8 @@ class RetuneApp(App[None]):
                 self.failed.add(name)
                 self.notify(str(error), title=f"{name} cannot be loaded", severity="error", timeout=30, markup=False)
             self.chat.renew()
+        if not self.is_headless:
+            await self.backstage.call(self.garbage.keep)
 
     def told(self, sentence: str) -> None:
         """A sentence from an agent's own thread, such as that another bundle serves now."""

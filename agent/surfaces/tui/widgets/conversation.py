@@ -3,6 +3,7 @@
 import asyncio
 from itertools import takewhile
 
+from textual._styles_cache import StylesCache
 from textual.containers import VerticalScroll
 
 from agent.surfaces.tui.widgets.message import Message, Said
@@ -107,9 +108,9 @@ class Conversation(VerticalScroll, can_focus=False):
         if self._moving.locked() or self._unplaced:
             return  # it looks again when that is over
         if self.above and self.scroll_y < page:
-            self.run_worker(self._mount_above(), group="window")
+            self.call_later(self._mount_above)
         elif self.below and self.scroll_y > self.max_scroll_y - page:
-            self.run_worker(self._mount_below(), group="window")
+            self.call_later(self._mount_below)
 
     def _check_anchor(self) -> None:
         """The end of what is mounted is the conversation's only where nothing is left below."""
@@ -134,7 +135,7 @@ class Conversation(VerticalScroll, can_focus=False):
             self.call_after_refresh(self._placed)
 
     def _placed(self) -> None:
-        self.run_worker(self._tidy(), group="window")
+        self.call_later(self._tidy)
 
     async def _tidy(self) -> None:
         """Only now: if as many lines went as came, nobody would hear that they are others."""
@@ -142,6 +143,7 @@ class Conversation(VerticalScroll, can_focus=False):
             await self._drop_first()
             await self._drop_last()
             self._unplaced = False
+        StylesCache.get_inner_outer.cache_clear()  # or the pictures of a thousand widgets that are gone stay in memory
         self._fill()
 
     async def _drop_first(self) -> None:
