@@ -1,7 +1,7 @@
 """Intent routers side by side on the same rows and the same encoder: accuracy, calibration, out of scope, time and memory.
 
     python tests/benchmarks/routers.py --data FOLDER [--arms retune logreg setfit semantic-router] [--sets banking77 clinc150 ...]
-        [--seeds 1 2 3] [--threads N] [--setfit-steps 4000] [--peers PYTHON] [--limit N] [--resume] [--out FILE.json]
+        [--seeds 1 2 3] [--threads N] [--setfit-steps 2000] [--peers PYTHON] [--limit N] [--resume] [--out FILE.json]
 
 FOLDER holds the data sets as `{"text", "intent"}` lines: banking77, clinc150, banking77-oos, clinc-single-domain-oos. SetFit and
 semantic-router live in an environment of their own, which `make bench-peers` makes; `--peers` names the Python of another.
@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--threads", type=int, help="of each arm; without it those of Retune's settings")
-    parser.add_argument("--setfit-steps", type=int, default=4000, help="SetFit trains at most so many")
+    parser.add_argument("--setfit-steps", type=int, default=2000, help="SetFit trains at most so many")
     parser.add_argument("--peers", type=Path, help="Python of the peers' environment; without it that of `make bench-peers`")
     parser.add_argument("--limit", type=int, help="smoke run: so many rows of each file")
     parser.add_argument("--resume", action="store_true", help="what --out holds of the same settings is not measured again")
@@ -258,6 +258,7 @@ def main() -> None:
         if differs := [name for name, value in about.items() if table[name] != value]:
             parser.error(f"{out} was measured with another {differs[0]}; name another --out, or leave out --resume.")
         table["runs"] = [run for run in table["runs"] if "failed" not in run]
+    out.parent.mkdir(parents=True, exist_ok=True)
     base = ensure(settings.encoder, settings)
     job = {"base": str(base.path), "threads": settings.cores, "setfit_steps": asked.setfit_steps}
     for name in asked.sets:
