@@ -1,15 +1,17 @@
 """Intent routers side by side on the same rows and the same encoder: accuracy, calibration, out of scope, time and memory.
 
-    python tests/benchmarks/routers.py --data FOLDER [--arms retune logreg setfit semantic-router] [--sets banking77 clinc150 ...]
+    python tests/benchmarks/routers.py --data FOLDER [--arms retune logreg setfit semantic-router] [--sets banking77 ...]
         [--seeds 1 2 3] [--threads N] [--setfit-steps 2000] [--peers PYTHON] [--limit N] [--resume] [--out FILE.json]
 
-FOLDER holds the data sets as `{"text", "intent"}` lines: banking77, clinc150, banking77-oos, clinc-single-domain-oos. SetFit and
-semantic-router live in an environment of their own, which `make bench-peers` makes; `--peers` names the Python of another.
+FOLDER holds the data sets as `{"text", "intent"}` lines: banking77, clinc150, banking77-oos, clinc-single-domain-oos.
+SetFit and semantic-router live in an environment of their own, which `make bench-peers` makes; `--peers` names the Python of
+another.
 
 Each arm is a process of its own for each data set and seed (peers/arm.py), so that time and memory are its own. It is given the
 rows to train on and those held for stopping, calibration and thresholds, and after that the test texts without their labels,
-once; the figures are computed here. Few-shot sets have no held rows, since twenty a intent would be more than there are to
-train on. What was measured is kept after each process; `--resume` goes on from there. `--limit` is a smoke run on N rows a file.
+once; the figures are computed here. Few-shot sets have no held rows, since twenty an intent would be more than there are to
+train on, and CLINC150's out-of-scope training rows are left out, since only Retune could train on them. What was measured is
+kept after each process; `--resume` goes on from there. `--limit` is a smoke run on N rows a file.
 """
 
 import argparse
@@ -104,7 +106,8 @@ def read_data(folder: Path, files: Files, limit: int | None = None) -> Data:
         seen = Counter(row.intent for row in train)
         train = [row for row in train if seen[row.intent] > 1]
     known = {row.intent for row in train} | {OOS}
-    held, inside = ([row for name in names for row in rows(name) if row.intent in known] for names in (files.held, (files.test,)))
+    held, inside = ([row for name in names for row in rows(name) if row.intent in known]
+                    for names in (files.held, (files.test,)))
     return Data(train, held, inside, {kind: [row.text for row in rows(name)] for kind, name in files.oos.items()})
 
 
@@ -176,9 +179,10 @@ def markdown(table: dict[str, Any]) -> str:
     lines = [f"# Intent routers on {table['device']}", ""]
     if table["limit"]:
         lines += [f"**A smoke run on at most {table['limit']} rows a file: no figure here means anything.**", ""]
-    lines += [f"All on the encoder {table['encoder']}, with {table['threads']} thread(s), each in a process of its own. Mean ± standard "
-              "deviation over the seeds; shares in percent. Accuracy, macro-F1 and ECE (15 bins) are without abstaining, on the "
-              "in-scope test rows. One text: batch of 1, tokenizer included, 300 texts. Memory: the most of training and scoring.", ""]
+    lines += [f"All on the encoder {table['encoder']}, with {table['threads']} thread(s), each in a process of its own. Mean "
+              "± standard deviation over the seeds; shares in percent. Accuracy, macro-F1 and ECE (15 bins) are without "
+              "abstaining, on the in-scope test rows. One text: batch of 1, tokenizer included, at most 300 training texts. "
+              "Memory: the most of training and scoring.", ""]
     for name in dict.fromkeys(run["set"] for run in table["runs"]):
         runs = [run for run in table["runs"] if run["set"] == name]
         arms = {arm: [run for run in runs if run["arm"] == arm] for arm in dict.fromkeys(run["arm"] for run in runs)}

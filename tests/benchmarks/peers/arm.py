@@ -1,8 +1,8 @@
 """A router in a process of its own: it is fitted, single texts are timed, the test texts are scored once.
 
 Knows files and clocks and nothing about any router. It stands alone, because the peers' environment has no Retune.
-The folder of a job holds job.json {"base", "seed", "threads", "setfit_steps"}, train.jsonl and held.jsonl {"text", "intent"}, and
-tests.json: texts without their labels, read after the fit. Left there: told.json and scores.npz {"probabilities", "strange"}.
+The folder of a job holds job.json {"base", "seed", "threads", "setfit_steps"}, train.jsonl and held.jsonl {"text", "intent"},
+and tests.json: texts without their labels, read after the fit. Left there: told.json, scores.npz {"probabilities", "strange"}.
 """
 
 import json

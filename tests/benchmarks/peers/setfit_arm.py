@@ -49,7 +49,8 @@ class SetFit:
                                     save_strategy="no", logging_strategy="no", show_progress_bar=False)
             Trainer(model=self._model, args=how, train_dataset=data).train()
         self.labels = [str(label) for label in self._model.model_head.classes_]
-        self.about = f"defaults, {steps} steps of {BATCH} pairs" + (f" (20 iterations would be {wanted})" if steps < wanted else "")
+        bounded = f" ({ITERATIONS} iterations would be {wanted})" if steps < wanted else ""
+        self.about = f"defaults, {steps} steps of {BATCH} pairs{bounded}"
 
     def score(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(probabilities, one minus the largest)."""
