@@ -165,6 +165,9 @@ def test_control_characters_of_people_models_and_the_store_are_harmless_and_link
         async with piloted(app) as pilot:
             message = await say(pilot, f"How [red]long[/red]{CONTROL}?")
             app.store.rename(message.row["session"], f"My{CONTROL} sofa")
+            shown = message.query_one(Markdown)
+            shown.post_message(Markdown.LinkClicked(shown, "https://example.org"))
+            await until(pilot, lambda: "This link leads to" in text_of(app))
             drawn = text_of(app)
             assert "How [red]long[/red]]0;evil" in drawn
             await pilot.press("ctrl+s")
@@ -173,10 +176,7 @@ def test_control_characters_of_people_models_and_the_store_are_harmless_and_link
             assert not [sign for sign in drawn if not sign.isprintable() and sign != "\n"]
             await pilot.press("enter")
             await until(pilot, lambda: app.screen is app.chat and app.chat.messages)
-            shown = app.chat.messages[0].query_one(Markdown)
-            shown.post_message(Markdown.LinkClicked(shown, "https://example.org"))
-            await until(pilot, lambda: "This link leads to" in text_of(app))
-            assert opened == []
+            assert "the page (https://example.org/" in text_of(app).replace("\n", "") and opened == []
 
     run(talk())
 
