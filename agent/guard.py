@@ -15,11 +15,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.facts import facts
 from agent.sentences import split_sentences
 
 _CJK = "\u3400-\u9fff"
+SOURCES = 1024
+"""Of which is remembered what they support."""
 _OVERLAP = 0.3  # of a sentence's content words, for a source sentence to stand in for it
 _STOP_WORDS = frozenset(
     """a about after all also am an and any are as at be been but by can could did do does for from
@@ -60,14 +63,10 @@ class Guard:
         self._numbers_need_source = numbers_need_source
         self._forbid = [_compile(pattern) for pattern in forbid]
         self._unknown = unknown
-        self._written = set().union(*(facts(text, loose=True) for text in (*sources, *heard)))
+        read = [_read(source) for source in sources]
+        self._written = set().union(*(found for found, _ in read), *(facts(text, loose=True) for text in heard))
         self._known = _supported(self._written)
-        self._quotable = [
-            (quote, _content(quote))
-            for source in sources
-            for quote in (_unmark(sentence) for sentence in split_sentences(source))
-            if _can_quote(quote) and not self._is_forbidden(quote)
-        ]
+        self._quotable = [pair for _, quotes in read for pair in quotes if not self._is_forbidden(pair[0])]
         self._said: set[str] = set()
 
     def check(self, sentence: str) -> Verdict:
@@ -95,6 +94,13 @@ class Guard:
         self._said.add(replacement)
         start = len(sentence) - len(sentence.lstrip())
         return sentence[:start] + replacement + sentence[len(sentence.rstrip()) :]
+
+
+@lru_cache(SOURCES)
+def _read(source: str) -> tuple[frozenset[str], tuple[tuple[str, frozenset[str]], ...]]:
+    """What a source supports, and its sentences that may be quoted, each with its words; articles come again and again."""
+    quotes = [quote for quote in map(_unmark, split_sentences(source)) if _can_quote(quote)]
+    return frozenset(facts(source, loose=True)), tuple((quote, frozenset(_content(quote))) for quote in quotes)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

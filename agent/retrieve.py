@@ -32,7 +32,9 @@ class Index:
 
         self.passages, self._encoder = tuple(passages), encoder
         number = {passage.id: i for i, passage in enumerate(passages)}
-        self._owner = np.array([number[key] for _, key in asked], dtype=int)
+        owner = np.array([number[key] for _, key in asked], dtype=int)
+        self._order = np.argsort(owner, kind="stable")  # the known questions, those of a passage together
+        self._owners, self._begins = np.unique(owner[self._order], return_index=True)
         self._questions = np.array([question for question, _ in asked], dtype=object)
         self._dense = faiss.IndexFlatIP(vectors.shape[1])
         self._dense.add(vectors)
@@ -92,7 +94,8 @@ class Index:
         """[passages]: the score of its text plus the best of its known questions; without one its text counts twice."""
         own, asked = score[:len(self.passages)], score[len(self.passages):]
         best = np.full(len(own), -np.inf)
-        np.maximum.at(best, self._owner[known], asked[known])
+        if len(asked):
+            best[self._owners] = np.maximum.reduceat(np.where(known, asked, -np.inf)[self._order], self._begins)
         return own + np.where(np.isinf(best), own, best)
 
 
