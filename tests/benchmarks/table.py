@@ -10,6 +10,7 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- results: written by tests/benchmarks/table.py -->", "<!-- end of results -->"
 LEARNING = "<!-- learning: written by tests/benchmarks/table.py -->", "<!-- end of learning -->"
+TERMINAL = "<!-- terminal: written by tests/benchmarks/table.py -->", "<!-- end of terminal -->"
 SERVED = "<!-- vllm: written by tests/benchmarks/table.py -->", "<!-- end of vllm -->"
 DOMAINS = ("customer_service", "medical", "finance")
 ROWS = [("router accuracy", "router", "accuracy"), ("router ECE", "router", "ece"),
@@ -60,6 +61,28 @@ def served() -> str:
     return "\n\n".join("\n".join([f"**{lines[0].removeprefix('# ')}**", *lines[1:]]) for lines in made)
 
 
+def terminal() -> str:
+    """The Markdown of how the app feels."""
+    told = read("tui")
+    start, scroll, memory = (told.get(name, {}) for name in ("start", "scroll", "memory"))
+    lines = [f"| on {told.get('device', 'nothing yet')}, a real terminal | |", "|---|---|"]
+    if start:
+        lines += [f"| start to a prompt that takes keys, s: median, most of {start['starts']} | {start['usable_s']['median']}, "
+                  f"{start['usable_s']['most']} |", f"| models loaded behind it, s: median | {start['models_loaded_s']['median']} |"]
+    keys = [("while models load", start.get("keys_meanwhile_ms"))]
+    for part, words in (("answering", ""), ("retraining", ", a retraining running")):
+        keys += [(f"idle{words}", told.get(part, {}).get("idle_ms")), (f"while an answer is written{words}",
+                                                                      told.get(part, {}).get("answering_ms"))]
+    lines += [f"| key to its letter, {words}, ms: p50, p95, p99 of {row['n']} | {row['p50']}, {row['p95']}, {row['p99']} |"
+              for words, row in keys if row]
+    if scroll:
+        lines += [f"| {scroll['messages']} messages: a page {way}, ms: p50, p99 | {scroll[way]['p50']}, {scroll[way]['p99']} |"
+                  for way in ("up", "down")]
+    if memory:
+        lines.append(f"| MB after {', '.join(memory['mb'])} turns | {', '.join(map(str, memory['mb'].values()))} |")
+    return "\n".join(lines)
+
+
 def read(name: str) -> dict:
     """A file of results, empty if there is none."""
     file = RESULTS / f"{name}.json"
@@ -105,7 +128,7 @@ def gate(told: dict) -> str:
 def main() -> None:
     """Replace what stands between the markers of the README."""
     text = README.read_text(encoding="utf-8")
-    for (begin, end), made in (((BEGIN, END), table()), (LEARNING, learning()), (SERVED, served())):
+    for (begin, end), made in (((BEGIN, END), table()), (LEARNING, learning()), (SERVED, served()), (TERMINAL, terminal())):
         if begin not in text:
             continue
         before, _, rest = text.partition(begin)
