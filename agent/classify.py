@@ -12,14 +12,15 @@ from typing import Any
 from agent.redact import Redactor
 from agent.router import Router
 from agent.signs import tidy, unreadable
+from agent.types import Route
 
 EACH = 128
 """Lines of one thread's share; so many for each thread are held at once."""
 
 
 def classify(lines: Iterable[str], router: Router, longest: int, threads: int = 1) -> Iterator[dict[str, Any]]:
-    """{"text", "intent", "confidence", "oos", "ranking"} for each line that is not empty; {"text" or "line", "error"} for one
-    that no message is made of.
+    """{"text", "intent", "confidence", "oos", "ranking"} for each line that is not empty; {"line", "error"} for one that no
+    message is made of.
 
     A line is a JSON object with a "text", or else a message as it stands. `intent` is None where none fits; `text` is without
     private values, as a turn's is. longest: characters of a message. One error costs no other row.
@@ -38,7 +39,7 @@ def _rows(share: list[tuple[int, str]], router: Router, longest: int) -> list[di
     return [row if "error" in row else row | _told(next(routes)) for row in read]
 
 
-def _told(route: Any) -> dict[str, Any]:
+def _told(route: Route) -> dict[str, Any]:
     return {"intent": route.intent, "confidence": round(route.confidence, 4), "oos": round(route.oos, 4),
             "ranking": [[name, round(share, 4)] for name, share in route.ranking]}
 

@@ -212,7 +212,7 @@ def test_a_thousand_messages_are_a_few_widgets_and_all_are_reached(home):
                 message = await conversation.beside(message, -1)
                 message.focus()
                 await pilot.pause()
-            assert message.question == "Question 970?" and len(app.chat.messages) <= SHOWN + 8 * MORE
+            assert message.question == "Question 970?" and len(app.chat.messages) <= SHOWN + 6 * MORE
             message = await conversation.show(rows, 10)
             assert message.question == "Question 10?"
             for _ in range(12):

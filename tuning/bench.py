@@ -40,7 +40,7 @@ def bench_router(train: Path, test: Path, valid: Path | None, oos: Path | None, 
                 watch(step)
             score, threshold = _tuned(Router(Path(folder), base, settings.cores))
         else:
-            score, threshold = _frozen(rows, held, Encoder(base, None, settings.cores), settings_of.coverage)
+            score, threshold = frozen(rows, held, Encoder(base, None, settings.cores), settings_of.coverage)
         spent = time.perf_counter() - started
     labels = sorted({row.intent for row in rows} - {OOS})
     probabilities, strange = score([row.text for row in inside])
@@ -74,7 +74,7 @@ def _tuned(router: Router) -> tuple[Any, float]:
     return router.score, router.threshold
 
 
-def _frozen(rows: Sequence[Text], held: Sequence[Text], encoder: Encoder, coverage: float) -> tuple[Any, float]:
+def frozen(rows: Sequence[Text], held: Sequence[Text], encoder: Encoder, coverage: float) -> tuple[Any, float]:
     """Logistic regression on plain vectors; out of scope by energy, threshold from held-out or training rows."""
     from sklearn.linear_model import LogisticRegression
 

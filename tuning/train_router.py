@@ -59,15 +59,12 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
     net = _net(tuned, head, recipe, shares, number[OOS])
     tensors = _reader(base, number)
 
-    def held_logits() -> Any:
+    def held_out() -> float:
         net.eval()
         with torch.no_grad():
             grids = (tensors(held[start:start + 64]) for start in range(0, len(held), 64))
-            return torch.cat([head(net.vectors(grid["ids"].to(head.weight.device), grid["mask"].to(head.weight.device)) * SCALE)
-                              for grid in grids])
-
-    def held_out() -> float:
-        logits = held_logits()
+            logits = torch.cat([head(net.vectors(grid["ids"].to(head.weight.device), grid["mask"].to(head.weight.device)) * SCALE)
+                                for grid in grids])
         target = torch.tensor([number[row.intent] for row in held], device=logits.device)
         return float(losses.mean_loss(logits, target))
 

@@ -22,12 +22,13 @@ def classify(domain: DomainArgument,
     """Intent, confidence and out-of-scope score of every message of a file, a row each. Exit 1 if some were no messages."""
     from agent.classify import classify as run
     from agent.domain import Domain
-    from agent.errors import BundleError, DataError
+    from agent.errors import DataError
     from agent.registry import Registry
     from agent.router import Router
     from agent.serving import Bases
     from agent.settings import Settings
     from agent.surfaces.progress import model_bar
+    from tuning.compare import Parts
 
     settings, loaded = Settings.load(home=home), Domain.load(domain)
     if str(file) != "-" and not file.is_file():
@@ -37,9 +38,7 @@ def classify(domain: DomainArgument,
     bundle = Registry(loaded, settings.home).get(version)
     bundle.verify()
     bundle.check_fits(loaded, bases.encoder, None)
-    if not (routes := bundle.part("router")):
-        raise BundleError(f"Bundle {bundle.name} has no router; run `retune train {domain}`.")
-    router, wrong = Router(routes, bases.encoder), 0
+    router, wrong = Router(Parts.of(bundle).router, bases.encoder), 0
     with _read(file, bundle.name) as lines, (out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout)) as to:
         for row in run(lines, router, settings.max_message, settings.cores):
             wrong += "error" in row

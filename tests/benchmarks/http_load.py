@@ -23,6 +23,7 @@ from typing import Any
 import httpx2
 from overhead import REPLY, RESULTS, Remembering, conversations
 from report import device
+from swaps import spread
 
 from agent import paths
 from agent.agent import Agent
@@ -63,8 +64,8 @@ async def load(client: httpx2.AsyncClient, pid: int, said: list[list[str]], rate
         try:
             came = await client.post("/v1/chat/completions", headers={"X-Session-Id": f"{name}{who}"}, json={
                 "model": DOMAIN, "messages": [{"role": "user", "content": said[who % len(said)][turns % len(said[0])]}]})
-            told.append({"status": came.status_code, "ms": 1000 * (time.perf_counter() - began), "id": (came.json().get("id") or "").removeprefix("chatcmpl-"),
-                         "again": came.headers.get("Retry-After")})
+            told.append({"status": came.status_code, "ms": 1000 * (time.perf_counter() - began),
+                         "id": (came.json().get("id") or "").removeprefix("chatcmpl-"), "again": came.headers.get("Retry-After")})
         except httpx2.HTTPError as error:
             told.append({"status": type(error).__name__, "ms": 0.0, "id": "", "again": None})
 
@@ -89,17 +90,13 @@ def judged(found: dict[str, Any], took: dict[str, float]) -> dict[str, Any]:
     fine = [row for row in told if row["status"] == 200]
     refused = [row for row in told if row["status"] == 429]
 
-    def share(values: list[float], of: float) -> float:
-        return round(sorted(values)[min(len(values) - 1, int(of * len(values)))], 2) if values else 0.0
-
     beyond = [row["ms"] - took[row["id"]] for row in fine if row["id"] in took]
     return found | {
         "statuses": dict(Counter(str(row["status"]) for row in told).most_common()),
         "refused_without_retry_after": sum(not row["again"] for row in refused),
         "answered_but_not_logged": sum(row["id"] not in took for row in fine),
-        "answered_ms": {"p50": share([row["ms"] for row in fine], 0.5), "p99": share([row["ms"] for row in fine], 0.99)},
-        "beyond_the_turn_ms": {"p50": share(beyond, 0.5), "p99": share(beyond, 0.99)},
-        "refused_ms": {"p50": share([row["ms"] for row in refused], 0.5), "p99": share([row["ms"] for row in refused], 0.99)}}
+        "answered_ms": spread([row["ms"] for row in fine]), "beyond_the_turn_ms": spread(beyond),
+        "refused_ms": spread([row["ms"] for row in refused])}
 
 
 async def measure(url: str, pid: int, said: list[list[str]], rate: float, seconds: float, times: float) -> list[dict[str, Any]]:
@@ -120,7 +117,8 @@ def markdown(table: dict[str, Any]) -> str:
         seen = dict(row["statuses"])
         fine, refused = seen.pop("200", 0), seen.pop("429", 0)
         cells = [row["calls"], f"{row['rate']:g}", fine, refused, seen or 0,
-                 *(f"{row[key]['p50']:.1f}, {row[key]['p99']:.1f}" for key in ("answered_ms", "beyond_the_turn_ms", "refused_ms")),
+                 *(f"{row[key]['p50']:.1f}, {row[key]['p99']:.1f}" if row[key] else "-"
+                   for key in ("answered_ms", "beyond_the_turn_ms", "refused_ms")),
                  f"{row['memory_mb']['before']:.0f}, {row['memory_mb']['most']:.0f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lost = sum(row["answered_but_not_logged"] for row in table["loads"])

@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from arm import OOS, Row, run
-from scipy.special import logsumexp, softmax
-from sklearn.linear_model import LogisticRegression
 
 from agent import models
 from agent.encoder import Encoder
 from agent.settings import Settings
-
-COVERAGE = 0.97  # of the held in-scope rows the threshold lets this share in, as Retune's recipe wants it
-C = 30.0  # with unit vectors scikit-learn's own 1.0 underfits
+from tuning import recipe
+from tuning.bench import frozen
+from tuning.dataset import Text
 
 
 class LogReg:
-    """Out of scope by energy (Liu et al., 2020), since the largest probability is a poorer score."""
+    """The method `frozen` of `retune bench router`: out of scope by energy (Liu et al., 2020)."""
 
     packages = ("scikit-learn", "onnxruntime")
 
@@ -28,18 +25,11 @@ class LogReg:
 
     def fit(self, rows: Sequence[Row], held: Sequence[Row], seed: int) -> None:
         """Fit the regression; without held rows the threshold comes from those that were trained on."""
-        inside = [row for row in rows if row.intent != OOS]
-        vectors = self._encoder.embed([row.text for row in inside])
-        self._model = LogisticRegression(C=C, max_iter=2000, random_state=seed).fit(vectors, [row.intent for row in inside])
-        self.labels = [str(label) for label in self._model.classes_]
-        _, strange = self.score([row.text for row in held if row.intent != OOS] or [row.text for row in inside])
-        self.threshold = float(np.quantile(strange, COVERAGE))
-        self.about = f"C={C:g}, threshold at {COVERAGE:.0%} of the {'held' if held else 'training'} rows"
-
-    def score(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(probabilities, minus the log of the summed exponentials of the logits)."""
-        logits = self._model.decision_function(self._encoder.embed(texts))
-        return softmax(logits, axis=1), -logsumexp(logits, axis=1)
+        coverage = recipe.load("default").router.coverage
+        self.labels = sorted({row.intent for row in rows} - {OOS})
+        self.score, self.threshold = frozen([Text(*row) for row in rows], [Text(*row) for row in held], self._encoder, coverage)
+        kept = "held" if held else "training"
+        self.about = f"`retune bench router --method frozen`, threshold at {coverage:.0%} of the {kept} rows"
 
 
 if __name__ == "__main__":
