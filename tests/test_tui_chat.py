@@ -197,31 +197,35 @@ def test_a_message_finds_its_domain_until_one_is_settled(home):
 
 
 def test_a_thousand_messages_are_a_few_widgets_and_all_are_reached(home):
-    from agent.surfaces.tui.widgets.conversation import MORE, SHOWN
+    from agent.surfaces.tui.widgets.conversation import SHOWN
     from agent.surfaces.tui.widgets.message import Said
 
     async def talk():
         app = app_on(home, Typist("You have 30 days."))
         async with piloted(app) as pilot:
-            rows = [Said(f"Question {n}?", error=f"number {n}") for n in range(1000)]
-            await app.chat.conversation.show(rows)
+            conversation, rows = app.chat.conversation, [Said(f"Question {n}?", error=f"number {n}") for n in range(1000)]
+            most = 5 * conversation.size.height // 3 + 2  # two pages above the eye, its own, two below; three lines each
+
+            async def walk(message, by, numbers):
+                for number in numbers:
+                    message = await conversation.beside(message, by)
+                    message.focus()
+                    await until(pilot, lambda: message.has_focus)
+                    assert message.question == f"Question {number}?"
+                await until(pilot, lambda: len(app.chat.messages) <= most)  # what is far goes a moment after what came
+                shown = [int(message.question[9:-1]) for message in app.chat.messages]
+                assert len(shown) >= SHOWN and shown == list(range(shown[0], shown[-1] + 1))
+                assert len(conversation.above) == shown[0] and len(conversation.below) == 999 - shown[-1]
+                return message
+
+            await conversation.show(rows)
             await pilot.pause()
             assert len(app.chat.messages) == SHOWN and app.chat.messages[-1].question == "Question 999?"
-            conversation, message = app.chat.conversation, None
-            for _ in range(30):
-                message = await conversation.beside(message, -1)
-                message.focus()
-                await pilot.pause()
-            assert message.question == "Question 970?" and len(app.chat.messages) <= SHOWN + 6 * MORE
+            await walk(None, -1, range(999, 964, -1))
             message = await conversation.show(rows, 10)
             assert message.question == "Question 10?"
-            for _ in range(12):
-                message = await conversation.beside(message, -1)
-            assert message.question == "Question 0?"
-            for _ in range(30):
-                message = await conversation.beside(message, 1)
-            assert message.question == "Question 30?" and len(app.chat.messages) <= SHOWN + 8 * MORE
-            message.focus()
+            message = await walk(message, -1, [*range(9, -1, -1), 0])
+            await walk(message, 1, range(1, 31))
             await pilot.press("ctrl+up")
             await until(pilot, lambda: app.chat.focused_answer and app.chat.focused_answer.question == "Question 29?")
             message = await say(pilot, "One more?")

@@ -162,4 +162,5 @@ class Conversation(VerticalScroll, can_focus=False):
 
 
 def _may_go(message: Message) -> bool:
-    return not message.running and not message.has_focus
+    placed = message.virtual_region.height > 0  # or it seems to be at the very begin
+    return placed and not message.running and not message.has_focus
