@@ -238,15 +238,15 @@ def _say(at: sa.Connection, rows: list[dict[str, Any]]) -> Counter[str]:
     new: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
         turn_id, author, kind = _key(row)
-        rival = (turn_id, author, teaching.RIVALS.get(kind, kind))
-        own = [held[key] for key in {_key(row), rival} if key in held]
+        mine = [(turn_id, author, each) for each in (kind, *teaching.RIVALS.get(kind, ()))]
+        own = [held[key] for key in mine if key in held]
         # what is said now is never older, whatever clocks say
         if any((each["kind"], each["value"]) == (kind, row["value"]) for each in own):
             done["unchanged"] += 1
         elif row["created"] and any(each["created"] > row["created"] for each in own):
             done["older"] += 1
         else:
-            for key in (_key(row), rival):
+            for key in mine:
                 held.pop(key, None)
                 new.pop(key, None)
             held[_key(row)] = new[_key(row)] = row | {"created": row["created"] or now()}

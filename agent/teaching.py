@@ -19,8 +19,10 @@ KINDS = ("up", "down", "correction", "intent", "none_of_these", "comment", "repl
 TEXTS = ("correction", "comment", "reply")
 """Kinds whose value is somebody's own words; they are redacted."""
 VALUED = (*TEXTS, "intent")
-RIVALS = {"up": "down", "down": "up", "intent": "none_of_these", "none_of_these": "intent"}
-"""What an author takes back by saying the other."""
+OPPOSITES = {"up": "down", "down": "up", "intent": "none_of_these", "none_of_these": "intent"}
+"""What nobody can mean at once."""
+RIVALS = {kind: (other,) for kind, other in OPPOSITES.items()} | {"up": ("down", "correction"), "correction": ("up",)}
+"""What an author takes back by saying the other: who knows a better answer no longer calls this one good, nor the other way."""
 
 
 ASKED = "asked for by a person"

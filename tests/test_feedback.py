@@ -61,6 +61,19 @@ def given(agent: Agent, turn_id: str) -> list[tuple]:
 # Python
 
 
+@pytest.mark.parametrize("first, then", [("up", "correction"), ("correction", "up")])
+def test_the_same_person_calls_an_answer_good_or_knows_a_better_one_whichever_was_said_last(make, first, then):
+    agent = make(["return_policy"])
+    id = agent.ask_sync("can I send it back?", "s").turn.id
+    values = {"up": None, "correction": "Within 30 days."}
+    agent.feedback(id, first, "ann", values[first])
+    agent.feedback(id, "correction", "ben", "Call us.")
+    agent.feedback(id, then, "ann", values[then])
+    assert sorted(given(agent, id)) == [("ann", then, values[then]), ("ben", "correction", "Call us.")]
+    agent.feedback(id, "down", "ben")
+    assert {kind for author, kind, _ in given(agent, id) if author == "ben"} == {"correction", "down"}
+
+
 def test_every_kind_is_kept_and_the_opposite_taken_back(make):
     agent = make(["talk_to_person"])
     id = agent.ask_sync("a person please", "s").turn.id
@@ -258,7 +271,7 @@ def run(*arguments: str):
 def test_a_turn_is_taught_from_the_command_line(make):
     agent = make(["return_policy"])
     id = agent.ask_sync("can I send it back?", "s").turn.id
-    assert run("add", id, "up", "--author", "ann").exit_code == 0
+    assert run("add", id, "down", "--author", "ann").exit_code == 0
     told = run("add", id, "correction", "Write to ben.lee@example.org.", "--author", "ann", "--json")
     assert [row["value"] for row in json.loads(told.stdout)] == [None, "Write to [EMAIL_1]."]
     wrong = run("add", id, "intent", "nonsense", "--author", "ann")
@@ -267,7 +280,7 @@ def test_a_turn_is_taught_from_the_command_line(make):
     assert run("add", id).exit_code == 2
     listed = json.loads(run("list", "customer_service", "--json").stdout)
     assert [(row["turn"], row["kind"], row["question"]) for row in listed] == [
-        (id, "up", "can I send it back?"), (id, "correction", "can I send it back?")]
+        (id, "down", "can I send it back?"), (id, "correction", "can I send it back?")]
     assert "correction Write to [EMAIL_1]." in run("list", "customer_service").stdout
 
 

@@ -155,9 +155,9 @@ def _contradictions(rows: dict[int, dict[str, Any]]) -> dict[int, str]:
     said: dict[tuple[str, ...], dict[tuple[str, str | None], int]] = {}
     about: dict[int, tuple[str, ...]] = {}
     for line, row in rows.items():
-        if row["kind"] in teaching.RIVALS:
-            rivals = sorted((row["kind"], teaching.RIVALS[row["kind"]]))
-            about[line] = (row["turn"], row["author"], *rivals)
+        if row["kind"] in teaching.OPPOSITES:
+            both = sorted((row["kind"], teaching.OPPOSITES[row["kind"]]))
+            about[line] = (row["turn"], row["author"], *both)
             said.setdefault(about[line], {}).setdefault((row["kind"], row["value"]), line)
     found = {}
     for line, key in about.items():
