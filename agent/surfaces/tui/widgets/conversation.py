@@ -5,6 +5,8 @@ from itertools import takewhile
 
 from textual._styles_cache import StylesCache
 from textual.containers import VerticalScroll
+from textual.geometry import Size
+from textual.reactive import Reactive
 
 from agent.surfaces.tui.widgets.message import Message, Said
 
@@ -16,6 +18,8 @@ MORE = 4
 
 class Conversation(VerticalScroll, can_focus=False):
     """`above` and `below` are what is said before and after the messages that are shown."""
+
+    virtual_size = Reactive(Size(0, 0))  # no second layout whenever it grows; its scroll bar asks for one itself
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)

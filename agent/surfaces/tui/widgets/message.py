@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
 
 from agent.signs import harmless
 from agent.surfaces.tui import actions, answers, marks, markup
+from agent.surfaces.tui.widgets.reply import Reply
 from agent.surfaces.tui.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class Message(Vertical, can_focus=True):
     """`say` adds to the answer while it is written; `finish` or `fail` ends it. `row` is the turn, once it is known."""
 
     part = "answer"
+    virtual_size = Reactive(Size(0, 0))  # it never scrolls, see `reply`
     BINDINGS = actions.bindings("answer", call="answer('{name}')")
 
     def __init__(self, said: Said, running: bool = False) -> None:
@@ -76,7 +80,7 @@ class Message(Vertical, can_focus=True):
         """Question, answer, what was noted, and what served it."""
         if self.running:
             yield Static(harmless(self.question), classes="question", markup=False)
-            yield Markdown("", open_links=False, classes="reply")
+            yield Reply("", open_links=False, classes="reply")
             yield Static("", classes="note", markup=False)
             yield Static("…", classes="foot", markup=False)
         else:
