@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain import Domain
+from agent.registry import MANIFEST, Registry
 from agent.settings import Settings
 from agent.store import Store
 
@@ -56,6 +58,29 @@ class Tmux:
         return subprocess.run([*self.tmux, "has-session"], capture_output=True).returncode != 0
 
 
+def leave(terminal: Tmux, screens: dict[str, str]) -> None:
+    """End the app as a person does; print what was seen of it."""
+    terminal.keys("C-q")
+    end = time.monotonic() + 30
+    while not terminal.over:
+        assert time.monotonic() < end, f"it did not end:\n{terminal.screen}"
+        time.sleep(0.1)
+    for name, screen in screens.items():
+        print(f"\n--- {name} " + "-" * (88 - len(name)), screen.rstrip(), sep="\n")
+
+
+@pytest.fixture
+def second(settings: Settings, tmp_path: Path) -> Registry:
+    """A second bundle, as a retraining leaves it that the gate was content with; the shipped one is champion."""
+    registry, built = Registry(Domain.load("customer_service"), settings.home), tmp_path / "built"
+    first = registry.get()
+    shutil.copytree(first.path, built, ignore=shutil.ignore_patterns(MANIFEST))
+    told = {name: value for name, value in first.manifest.items() if name != "files"}
+    why = "router: better by at least 2 points."
+    registry.publish(built, told | {"parent": first.name, "verdict": {"decision": "promote", "why": why, "slice": None}})
+    return registry
+
+
 @pytest.fixture
 def terminal(settings: Settings, tmp_path: Path) -> Iterator[Tmux]:
     """`retune chat customer_service` as a person starts it."""
@@ -81,15 +106,45 @@ def test_a_first_conversation_on_the_embedded_models_is_answered_rated_explained
     screens["it is rated"] = terminal.says("✓ Good. Once reviewed, this answer is trained on.")
     terminal.keys("F2")
     screens["why"] = terminal.says("return policy", "Returns", "customer_service@0001")
-    terminal.keys("C-q")
-    end = time.monotonic() + 30
-    while not terminal.over:
-        assert time.monotonic() < end, f"it did not end:\n{terminal.screen}"
-        time.sleep(0.1)
-    for name, screen in screens.items():
-        print(f"\n--- {name} " + "-" * (88 - len(name)), screen.rstrip(), sep="\n")
+    leave(terminal, screens)
     with closing(Store(Settings.load(home=settings.home).database_url)) as store:
         store.open()
         turn = store.last_turn(store.sessions()[0]["id"])
         assert turn["question"] == "How long may I return an item?" and "days" in turn["reply"] and turn["passages"]
         assert [row["kind"] for row in store.feedback_of(turn["id"])] == ["up"]
+
+
+def test_what_is_promoted_answers_next_and_what_is_rolled_back_does_no_longer(second: Registry, terminal: Tmux):
+    screens = {}
+
+    def ask(text: str, answered: str) -> str:
+        terminal.types(text)
+        terminal.keys("Enter")
+        return terminal.says(text, f"· answered · {answered}", "Ctrl+↑ Rate")
+
+    terminal.says("Promote   F4", "Roll back F4", "Enter begin")  # what a newcomer goes by
+    terminal.keys("Enter")
+    terminal.says("ready: customer_service@0001", "F4 Models", seconds=300)
+    terminal.keys("F4")
+    screens["the bundles"] = terminal.says("0002", "0001  champion", "The gate says promote", "p Promote", "b Roll back")
+    terminal.types("p")
+    screens["promote?"] = terminal.says("Promote customer_service@0002?", "in place", "b takes it back", "y do it")
+    assert second.aliases() == {"champion": 1}
+    terminal.types("y")
+    terminal.says("0002  champion", "0001  previous")
+    assert second.aliases() == {"champion": 2, "previous": 1}
+    terminal.says("customer_service@0002 answers now")
+    terminal.keys("Escape")
+    terminal.says("Enter Send")
+    screens["the new one answers"] = ask("How do I pay?", "customer_service@0002")
+    terminal.keys("F4")
+    terminal.says("0002  champion", "b Roll back")
+    terminal.types("b")
+    screens["roll back?"] = terminal.says("Roll back to customer_service@0001?", "y do it")
+    terminal.types("y")
+    terminal.says("0001  champion", "customer_service@0001 answers now")
+    assert second.aliases() == {"champion": 1}
+    terminal.keys("Escape")
+    terminal.says("Enter Send")
+    screens["the old one answers again"] = ask("How long may I return an item?", "customer_service@0001")
+    leave(terminal, screens)
