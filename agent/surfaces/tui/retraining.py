@@ -116,7 +116,7 @@ class Retraining:
         if not self.look().running or self.progress.pid <= 1:  # 0 and less would mean other processes
             return
         with self.file.open("ab") as stream:
-            stream.write(b'{"status": "stopped", "words": "begun again, it goes on from its last saved state."}\n')
+            stream.write(b'{"status": "stopped", "words": "Begun again, it goes on from its last saved state."}\n')
         with suppress(ProcessLookupError):
             os.kill(self.progress.pid, signal.SIGTERM)
         if self._process:
