@@ -5,6 +5,7 @@ once. Either way every turn that began is in the log, the ones cut off as cancel
 """
 
 import asyncio
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +43,8 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; off loop
     with loader(home, follow=True) as load:
         agents = [load(name) for name in domain or shipped()]
         made = make_app(agents, host, metrics=Metrics(agents[0].store, agents))
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: to look through it again stops every answer for a fifth of a second
         left = asyncio.run(run(made, host, port, grace))
     if left:
         print(f"retune: {left} answers were cut off; they are logged as cancelled.", file=sys.stderr)
