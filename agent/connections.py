@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 def engine_for(url: URL) -> sa.Engine:
     """An engine for SQLite or PostgreSQL; ImportError names a driver that is missing."""
-    more: dict[str, Any] = {"json_serializer": _dump, "hide_parameters": True}
+    more: dict[str, Any] = {"json_serializer": dump, "hide_parameters": True}
     if url.get_backend_name() != "sqlite":
         return _postgresql(url, more)
     # No overflow: a connection that is made stays until `close`.
@@ -34,8 +35,8 @@ def engine_for(url: URL) -> sa.Engine:
 
     @sa.event.listens_for(made, "begin")
     def _begin(at: sa.Connection) -> None:
-        immediate = at.get_execution_options().get("immediate")
-        at.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        driver: Any = at.connection.driver_connection
+        driver.execute("BEGIN IMMEDIATE" if at.get_execution_options().get("immediate") else "BEGIN")
 
     return made
 
@@ -64,10 +65,43 @@ def replace(at: sa.Connection, table: sa.Table, row: dict[str, Any], key: str) -
     at.execute(new.on_conflict_do_update(index_elements=[key], set_={name: new.excluded[name] for name in row if name != key}))
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode  # made once, as json.dumps would make it for each value
+def run(at: sa.Connection, said: str, values: dict[str, Any] | list[dict[str, Any]]) -> sa.CursorResult[Any]:
+    """Run PostgreSQL's SQL with `:name` for a value, on SQLite too, as the driver takes it.
+
+    For the few statements of every turn: what SQLAlchemy does to build and read one takes longer than SQLite takes to run it.
+    Texts are to be fit to store already (`clean`), and tables dumped (`dump`). `= ANY(:ids)` takes `among(at, ids)`.
+    """
+    return at.exec_driver_sql(_spelled(at.dialect.name, said), values)
 
 
-def _dump(value: Any) -> str:
+def among(at: sa.Connection, ids: list[str]) -> Any:
+    """A list as `= ANY(:ids)` takes it."""
+    return clean(ids) if at.dialect.name == "postgresql" else dump(ids)
+
+
+@cache
+def _spelled(dialect: str, said: str) -> str:
+    if dialect == "postgresql":
+        return re.sub(r":(\w+)", r"%(\1)s", said)
+    return said.replace("= ANY(:ids)", "IN (SELECT value FROM json_each(:ids))").removesuffix(" FOR NO KEY UPDATE")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, set | frozenset) else str(value)
+
+
+# made once, as json.dumps would make it for each value
+_encode = json.JSONEncoder(ensure_ascii=False, default=_plain, allow_nan=False).encode
+
+
+def dump(value: Any) -> str:
+    """JSON that both databases take; None for what it cannot hold, as `clean`."""
+    try:
+        said = _encode(value)
+        if "\\u0000" not in said and (said.isascii() or _HALVES.search(said) is None):
+            return said
+    except ValueError:  # a number that is not finite
+        pass
     return _encode(clean(value))
 
 

@@ -4,7 +4,8 @@ Knows the rows of sessions and turns; does not know who waits for them (that is 
 Everything here works inside a transaction that is open. Few statements: the same number for one turn and for sixty.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from agent import desk
-from agent.connections import insert
+from agent.connections import among, clean, dump, insert, run
 from agent.errors import StoreError
 from agent.schema import sessions, signals, turns
 from agent.types import Message, Turn
@@ -20,24 +21,21 @@ from agent.types import Message, Turn
 if TYPE_CHECKING:
     from agent.signals import Signal
 
-_SESSION = tuple(sessions.c[name] for name in "id domain author state created turns".split())
-_TURN = tuple(turns.c[name].label(f"turn_{name}") for name in "id question reply state intent error".split())
-_AS_IS = (
-    "id session domain bundle reply intent state slots tool tool_arguments tool_result flags "
-    "abstained timings_ms engine prompt_tokens tokens"
-).split()
+_SESSION = ("id", "domain", "author", "state", "created", "turns")
+_SAID = ("id", "question", "reply", "state", "intent", "error")
+_AS_IS = ("id", "session", "domain", "bundle", "reply", "intent", "state", "tool", "tool_result", "abstained", "engine",
+          "prompt_tokens", "tokens")
+_TABLES = ("slots", "tool_arguments", "flags", "timings_ms")
+_BESIDE = ("seq", "question", "passages", "confidence", "oos", "ranking", "messages", "error", "created")
 _MORE = 4  # turns read beyond those that are wanted, as some of them may have failed
-
-# Made once: to build a statement takes as long as to run it.
-_BEFORE = (sa.select(*_SESSION, *_TURN).outerjoin(turns, turns.c.session == sessions.c.id)
-           .where(sessions.c.id == sa.bindparam("session")).order_by(turns.c.seq.desc()).limit(sa.bindparam("most")))
-_IDS = sa.bindparam("ids", expanding=True)
-_LOCKED = sa.select(*_SESSION).where(sessions.c.id.in_(_IDS)).order_by(sessions.c.id).with_for_update(key_share=True)
-_KNOWN = sa.select(turns.c.id).where(turns.c.id.in_(_IDS))
-_NEW = turns.insert()
-_CHANGED = ("author", "state", "turns", "updated")
-_CHANGE = sessions.update().where(sessions.c.id == sa.bindparam("new_id")).values(
-    archived=False, **{name: sa.bindparam(f"new_{name}", type_=sessions.c[name].type) for name in _CHANGED})
+_WIDE = ", ".join([f"sessions.{name}" for name in _SESSION] + [f"turns.{name} AS turn_{name}" for name in _SAID])
+_BEFORE = (f"SELECT {_WIDE} FROM sessions LEFT OUTER JOIN turns ON turns.session = sessions.id "
+           "WHERE sessions.id = :session ORDER BY turns.seq DESC LIMIT :most")
+_LOCKED = f"SELECT {', '.join(_SESSION)} FROM sessions WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"
+_KNOWN = "SELECT id FROM turns WHERE id = ANY(:ids)"
+_COLUMNS = (*_AS_IS, *_TABLES, *_BESIDE)
+_NEW = f"INSERT INTO turns ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+_CHANGE = "UPDATE sessions SET archived = false, author = :author, state = :state, turns = :turns, updated = :updated WHERE id = :id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +66,24 @@ class Before:
 
 def before(at: sa.Connection, id: str, domain: str, author: str, limit: int) -> Before:
     """`Store.before`, by one query unless the newest turns failed."""
-    found = at.execute(_BEFORE, {"session": id, "most": limit + _MORE}).mappings().all()
+    found = run(at, _BEFORE, {"session": clean(id), "most": limit + _MORE}).mappings().all()
     if not found:
         new = {"id": id, "domain": domain, "author": author, "state": {}, "created": now(), "turns": 0}
         return Before(new, None, [])
-    session = {column.name: found[0][column.name] for column in _SESSION}
+    session = _session(found[0])
     check_domain(session, domain)
     session["author"] = session["author"] or author
-    said = [{label.name.removeprefix("turn_"): row[label.name] for label in _TURN} for row in found if row["turn_id"]]
+    said = [{name: row[f"turn_{name}"] for name in _SAID} for row in found if row["turn_id"]]
     fine = [(each["question"], each["reply"]) for each in said if each["error"] is None and each["state"] != "error"][:limit]
     if len(fine) < limit and len(said) == limit + _MORE:
         fine = history(at, id, limit)[::-1]
     return Before(session, said[0] if said else None, fine[::-1])
+
+
+def _session(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's columns as `Store.session` gives them; SQLite's driver does not know that its state is JSON."""
+    said = {name: row[name] for name in _SESSION}
+    return said | {"state": json.loads(said["state"])} if isinstance(said["state"], str) else said
 
 
 def history(at: sa.Connection, session: str, limit: int) -> list[tuple[str, str]]:
@@ -92,7 +96,7 @@ def history(at: sa.Connection, session: str, limit: int) -> list[tuple[str, str]
 def write(at: sa.Connection, rows: Sequence[Logged]) -> None:
     """Each turn gets its session's next place, in the order of `rows`; one that is there already stays as it is."""
     held = _locked(at, {row.turn.session: row.turn.domain for row in rows})
-    known = set(at.execute(_KNOWN, {"ids": [row.turn.id for row in rows]}).scalars())
+    known = set(run(at, _KNOWN, {"ids": among(at, [row.turn.id for row in rows])}).scalars())
     fresh: dict[str, tuple[Logged, dict[str, Any]]] = {}
     for row in rows:
         session = held[row.turn.session]
@@ -104,9 +108,9 @@ def write(at: sa.Connection, rows: Sequence[Logged]) -> None:
         fresh[row.turn.id] = row, _values(row, session["turns"], session["updated"])
     if not fresh:
         return
-    at.execute(_NEW, [values for _, values in fresh.values()])
+    run(at, _NEW, [values for _, values in fresh.values()])
     changed = {row.turn.session: held[row.turn.session] for row, _ in fresh.values()}
-    at.execute(_CHANGE, [{f"new_{name}": session[name] for name in ("id", *_CHANGED)} for session in changed.values()])
+    run(at, _CHANGE, [session | {"author": clean(session["author"]), "state": dump(session["state"])} for session in changed.values()])
     for row, values in fresh.values():
         if row.handoff is not None:
             desk.open_handoff(at, values, row.handoff, values["created"])
@@ -121,10 +125,10 @@ def _locked(at: sa.Connection, wanted: dict[str, str]) -> dict[str, dict[str, An
     the keys, so that feedback and hand-offs, whose rows point to these, wait for nobody and nobody for them.
     """
     ids = sorted(wanted)
-    held = {row["id"]: dict(row) for row in at.execute(_LOCKED, {"ids": ids}).mappings()}
+    held = {row["id"]: _session(row) for row in run(at, _LOCKED, {"ids": among(at, ids)}).mappings()}
     if missing := [id for id in ids if id not in held]:
         begin(at, {id: wanted[id] for id in missing})
-        held = {row["id"]: dict(row) for row in at.execute(_LOCKED, {"ids": ids}).mappings()}
+        held = {row["id"]: _session(row) for row in run(at, _LOCKED, {"ids": among(at, ids)}).mappings()}
     return held
 
 
@@ -150,18 +154,15 @@ def now() -> str:
 
 
 def _values(row: Logged, seq: int, created: str) -> dict[str, Any]:
-    turn = row.turn
-    return {name: getattr(turn, name) for name in _AS_IS} | {
-        "seq": seq,
-        "question": turn.redacted,
-        "passages": [passage.id for passage in turn.passages],
-        "confidence": turn.route and turn.route.confidence,
-        "oos": turn.route and turn.route.oos,
-        "ranking": turn.route.ranking if turn.route else [],
-        "messages": row.messages,
-        "error": row.error,
-        "created": created,
-    }
+    turn, route = row.turn, row.turn.route
+    plain = {name: getattr(turn, name) for name in _AS_IS} | {
+        "seq": seq, "question": turn.redacted, "confidence": route and route.confidence, "oos": route and route.oos,
+        "error": row.error, "created": created}
+    tables = {name: getattr(turn, name) for name in _TABLES} | {
+        "passages": [passage.id for passage in turn.passages], "ranking": route.ranking if route else [],
+        "messages": row.messages}
+    return ({name: clean(value) for name, value in plain.items()}
+            | {name: None if value is None else dump(value) for name, value in tables.items()})
 
 
 def _write_signal(at: sa.Connection, sign: "Signal", now: str) -> None:

@@ -50,7 +50,8 @@ class RunningTurn:
     async def events(self) -> AsyncIterator[Event]:
         """Routed, perhaps Evidence or ToolCalled, Deltas, Done. Done comes after the turn is on disk."""
         agent = self.agent
-        saved = await asyncio.to_thread(self._open)
+        # SQLite answers sooner than another thread would begin, and its readers wait for no writer
+        saved = self._open() if agent.store.path else await asyncio.to_thread(self._open)
         self.state = State.of(saved["state"])
         error: str | None = "cancelled"
         said: list[str] = []
@@ -168,7 +169,9 @@ class RunningTurn:
         if self.agent.retriever:
             found = await look_up(self.agent.retriever, looked_up, prompt.MAX_FACTS, self.redactor.redact)
         else:
-            found = await asyncio.to_thread(self._search, looked_up)
+            there = looked_up == self.turn.redacted and self.vector.done()
+            quick = there and self.serving.index.quick  # sooner done than another thread would begin
+            found = self._search(looked_up) if quick else await asyncio.to_thread(self._search, looked_up)
         self.turn = replace(self.turn, passages=tuple(found))
         self._mark("retrieve")
         yield Evidence(self.turn.passages)

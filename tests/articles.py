@@ -9,6 +9,8 @@ from agent.types import Passage
 class Articles:
     """Stands in for `agent.retrieve.Index`."""
 
+    quick = True
+
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
 

@@ -1,8 +1,9 @@
 """The OpenAPI file turned against its server by schemathesis: generated calls, links from one to the next, all its checks."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from webapp import Call
@@ -14,6 +15,8 @@ ACCEPTED = ["2xx", 401, 403, 404, 409, 429]
 RULES = ("chat_completions", "give_feedback")
 """Operations with rules that a schema cannot say: the last message must be the user's and not blank, a correction needs its
 text, an intent must be the domain's; a body that breaks one is refused with 400 though its schema is right."""
+TALK = "POST /v1/chat/completions"
+QUESTIONS = ("How long may I keep it?", "a person please", [{"type": "text", "text": "hello"}])
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
@@ -62,6 +65,26 @@ def config(ids: dict[str, list[str]], secret: str, examples: int, phases: Sequen
                 "positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 400]}}} for name in RULES]}
 
 
+def answerable(models: Sequence[str]) -> Callable[..., None]:
+    """A hook that lets three transcripts in four whose schema is right end with a question to a model that is there.
+
+    A schema cannot say which models there are, nor that the last message must be the user's and not blank; what is drawn from it
+    nearly never is, and nothing behind those rules would be reached.
+    """
+    asked = cycle((*QUESTIONS, None))
+
+    def before_call(context: Any, case: Any, kwargs: Any) -> None:
+        if case.operation.label == TALK and case.meta and case.meta.generation.mode.is_positive and isinstance(case.body, dict):
+            if question := next(asked):
+                talk = [*case.body.get("messages", [])[:-1], {"role": "user", "content": question}]
+                model = case.body.get("model")
+                case.body = case.body | {"messages": talk, "model": model if model in models else models[0]}
+                if "X-Session-Id" in (case.headers or {}):  # or both would name a session, and mostly two
+                    case.body.pop("metadata", None)
+
+    return before_call
+
+
 def fuzz(url: str, table: dict[str, Any], only: str = "", least: int = 0) -> Found:
     """Run it against a server; `only`: operations whose id matches this pattern.
 
@@ -75,12 +98,16 @@ def fuzz(url: str, table: dict[str, Any], only: str = "", least: int = 0) -> Fou
     if only:
         schema = schema.include(operation_id_regex=only)
     found = Found()
-    for event in from_schema(schema).execute():
-        recorder = getattr(event, "recorder", None)
-        if recorder is not None:
-            note(found, recorder)
-        elif type(event).__name__ in ("NonFatalError", "FatalError"):
-            found.errors.append(str(getattr(event, "value", None) or getattr(event, "exception", event)))
+    hook = schemathesis.hook("before_call")(answerable(table["dictionaries"]["models"]["values"]))
+    try:
+        for event in from_schema(schema).execute():
+            recorder = getattr(event, "recorder", None)
+            if recorder is not None:
+                note(found, recorder)
+            elif type(event).__name__ in ("NonFatalError", "FatalError"):
+                found.errors.append(str(getattr(event, "value", None) or getattr(event, "exception", event)))
+    finally:
+        schemathesis.hooks.unregister(hook)
     for result in schema.get_all_operations():
         operation = result.ok()
         while 0 < found.calls[operation.label] < least:

@@ -32,6 +32,8 @@ class Routes:
 class Found:
     """The first articles, whatever is looked for."""
 
+    quick = True
+
     def __init__(self, domain: Domain) -> None:
         self.passages = domain.passages
 

@@ -1,7 +1,7 @@
 """A few generated calls for every operation of the OpenAPI file; `tests/benchmarks/api_fuzz.py` makes hundreds."""
 
 import pytest
-from fuzzing import config, fuzz, seed
+from fuzzing import TALK, config, fuzz, seed
 from webapp import Call, Typist, agent_of, closing_all, fresh_home, served
 
 from agent.surfaces.http.app import make_app
@@ -24,6 +24,7 @@ def test_generated_calls_break_no_promise_of_the_openapi_file(agents):
         found = fuzz(url, config(ids, secret, 4, ("examples", "fuzzing")))
     assert found.failures == {} and found.errors == []
     assert len(found.calls) == OPERATIONS
+    assert found.statuses[TALK][200], "else no generated call has been answered"
 
 
 def test_the_openapi_file_says_how_each_operation_refuses_and_never_what_is_never_sent(agents):

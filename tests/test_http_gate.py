@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import httpx2
 import pytest
@@ -218,8 +219,14 @@ def test_a_body_that_comes_too_slowly_or_breaks_off_is_refused(agent):
 def test_unknown_addresses_and_methods_have_the_same_shape(here):
     for path in ("/v1/nothing", "/nothing", "/static/x.js"):
         assert error(here("GET", path), 404)
-    came = here("PUT", "/v1/feedback")
-    assert error(came, 405) and came.headers["allow"]
+
+
+def test_a_method_that_an_address_does_not_take_is_answered_with_all_that_it_takes(here):
+    api = here.app.openapi()["paths"]
+    assert sum(len(methods) > 1 for methods in api.values()) >= 2, "else nothing here could be left out"
+    for path, methods in api.items():
+        came = here("OPTIONS", re.sub("{.*?}", "x", path))
+        assert error(came, 405) and came.headers["allow"].split(", ") == sorted(name.upper() for name in methods), path
 
 
 def test_a_mistake_of_ours_is_an_error_without_a_trace(agent, caplog):

@@ -2,17 +2,22 @@
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import HTTPServer
 from pathlib import Path
 
+import httpx2
 import parts
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from test_tracing import Collector
 
 from agent import redflags
 from agent.agent import Agent
@@ -190,6 +195,29 @@ def test_the_store_alone_is_served_beside_the_schedule_until_a_signal(home: Path
         assert "retune_store_up 1.0" in said.read().decode()
     serving.terminate()
     assert serving.wait() == 0
+
+
+def test_the_real_server_counts_a_turn_and_sends_its_spans(home: Path, real_models: Path, monkeypatch: pytest.MonkeyPatch):
+    (home / "models").symlink_to(real_models)
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        serving = retune("serve", "--domain", "customer_service", "--port", "0")
+        try:
+            url = re.search(r"http://\S+", serving.stdout.readline())[0]
+            body = {"model": "customer_service", "messages": [{"role": "user", "content": "hello"}]}
+            told = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=120).json()["retune"]
+            counted = httpx2.get(f"{url}/metrics", timeout=20).text
+        finally:
+            serving.terminate()
+            serving.communicate(timeout=60)
+        collector.shutdown()
+    turns = [sample for family in text_string_to_metric_families(counted) for sample in family.samples
+             if sample.name == "retune_turns_total" and sample.value]
+    assert [(each.labels["domain"], each.labels["state"], each.value) for each in turns] == [
+        ("customer_service", told["state"], 1.0)]
+    assert b"invoke_agent customer_service" in b"".join(body for _, body in Collector.got)
 
 
 def retune(*words: str) -> subprocess.Popen[str]:

@@ -5,6 +5,7 @@ once. Either way every turn that began is in the log, the ones cut off as cancel
 """
 
 import asyncio
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agent.surfaces.http.limits import Turns
 
 app = typer.Typer()
+KEEP_S = 75  # longer than clients and proxies keep an idle connection, or one is closed just as a call comes
 LEAVE_S = 2.0  # for the last words of streams that were cut off
 
 
@@ -42,6 +44,8 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; off loop
     with loader(home, follow=True) as load:
         agents = [load(name) for name in domain or shipped()]
         made = make_app(agents, host, metrics=Metrics(agents[0].store, agents))
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: to look through it again stops every answer for a fifth of a second
         left = asyncio.run(run(made, host, port, grace))
     if left:
         print(f"retune: {left} answers were cut off; they are logged as cancelled.", file=sys.stderr)
@@ -88,7 +92,7 @@ async def run(made: Any, host: str, port: int, grace: int) -> int:
             raise SettingsError(f"{host}:{port} cannot be listened on ({error.strerror}); take another --port.") from error
         name = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(made, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-                                timeout_graceful_shutdown=int(grace + LEAVE_S), lifespan="on", ws="none")
+                                timeout_keep_alive=KEEP_S, timeout_graceful_shutdown=int(grace + LEAVE_S), lifespan="on", ws="none")
         server = Server(config)
         print(f"Retune answers at http://{name}:{listener.getsockname()[1]} (docs at /docs); Ctrl-C ends it.", flush=True)
         await server.serve(sockets=[listener])

@@ -60,10 +60,11 @@ async def load(client: httpx2.AsyncClient, pid: int, said: list[list[str]], rate
 
     async def call(number: int) -> None:
         turns, who = divmod(number, SESSIONS)
+        mine = said[who % len(said)]
         began = time.perf_counter()
         try:
             came = await client.post("/v1/chat/completions", headers={"X-Session-Id": f"{name}{who}"}, json={
-                "model": DOMAIN, "messages": [{"role": "user", "content": said[who % len(said)][turns % len(said[0])]}]})
+                "model": DOMAIN, "messages": [{"role": "user", "content": mine[turns % len(mine)]}]})
             told.append({"status": came.status_code, "ms": 1000 * (time.perf_counter() - began),
                          "id": (came.json().get("id") or "").removeprefix("chatcmpl-"), "again": came.headers.get("Retry-After")})
         except httpx2.HTTPError as error:
@@ -87,6 +88,7 @@ async def load(client: httpx2.AsyncClient, pid: int, said: list[list[str]], rate
 def judged(found: dict[str, Any], took: dict[str, float]) -> dict[str, Any]:
     """Counts and times of one load; `took`: the turns' own milliseconds by id."""
     told = found.pop("told")
+    assert len(told) == found["calls"], f"{found['calls'] - len(told)} calls came to no end"
     fine = [row for row in told if row["status"] == 200]
     refused = [row for row in told if row["status"] == 429]
 

@@ -11,6 +11,7 @@ session, the router's head, dialogue, BM25, tools, guard, the log and its fsync.
 
 import argparse
 import asyncio
+import gc
 import json
 import random
 import tempfile
@@ -125,6 +126,8 @@ def measure(agent: Agent, rate: float, seconds: float) -> dict[str, Any]:
     encoders = router.encoder, index._encoder = Remembering(router.encoder), Remembering(index._encoder)
     first = asyncio.run(one_by_one(agent, said))
     asyncio.run(load(agent, said, rate, 2.0, "warm"))
+    gc.collect()
+    gc.freeze()  # as `retune serve` does before it begins
     before, began = sum(each.computed for each in encoders), time.process_time()
     rows, failed = asyncio.run(load(agent, said, rate, seconds))
     return {"device": device(), "database": agent.store.engine.dialect.name, "rate": rate, "seconds": seconds, "turns": len(rows),

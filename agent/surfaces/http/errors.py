@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from agent.connections import clean
 from agent.errors import Busy, DataError, EngineError, RetuneError, StoreError, TooSlow, Unreachable
@@ -22,6 +23,7 @@ CODES = {400: "invalid_value", 401: "invalid_api_key", 403: "forbidden", 404: "n
 SENTENCES = {404: "There is nothing at this address; /docs lists what there is.",
              405: "This address does not take that method; /docs lists what it takes.",
              400: "The body cannot be read; send UTF-8 JSON as /docs shows it."}
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 log = logging.getLogger("retune.http")
 
 
@@ -128,6 +130,14 @@ def invalid(errors: list[dict[str, Any]]) -> Refused:
     return Refused(400, f"{param}: {said[:1].lower()}{said[1:]}. /docs shows what it may be.", param)
 
 
+def methods_of(app: FastAPI, asked: Request) -> list[str]:
+    """Every method that the address of a call takes; the route that was found first knows its own alone."""
+    def taken(method: str) -> bool:
+        return any(route.matches({**asked.scope, "method": method})[0] is Match.FULL for route in app.routes)
+
+    return [method for method in METHODS if taken(method)]
+
+
 def answer_errors(app: FastAPI) -> None:
     """Give every error of this app the one shape."""
 
@@ -136,10 +146,11 @@ def answer_errors(app: FastAPI) -> None:
         return invalid(list(error.errors())).answer()
 
     @app.exception_handler(HTTPException)
-    async def _(_: Request, error: HTTPException) -> JSONResponse:
+    async def _(asked: Request, error: HTTPException) -> JSONResponse:
         if not isinstance(error, Refused):
             said = SENTENCES.get(error.status_code, str(error.detail))
-            error = Refused(error.status_code, said, code=CODES.get(error.status_code, "error"), headers=error.headers)
+            headers = {"Allow": ", ".join(methods_of(app, asked))} if error.status_code == 405 else error.headers
+            error = Refused(error.status_code, said, code=CODES.get(error.status_code, "error"), headers=headers)
         return error.answer()
 
     @app.exception_handler(RetuneError)
