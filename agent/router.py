@@ -29,7 +29,9 @@ class Router:
         self.labels: list[str] = table["labels"]
         self.threshold: float = table["oos_threshold"]
         self._temperature, self._oos = table["temperature"], np.array(table["oos_weights"])
-        self._weight, self._bias = head["weight"], head["bias"]
+        self._weight, self._bias, self._centres = head["weight"], head["bias"], head.get("centres")
+        self.least: float | None = table.get("least_likely")
+        """Calibrated probability from which an intent is among `Route.likely`."""
         tuned = table.get("encoder", "tuned") == "tuned"  # else the head alone was
         self.encoder = Encoder(base, folder / "adapter" if tuned else None, threads, table.get("precision") == "int8")
         self._plain = (plain or Encoder(base, None, threads)) if table.get("plain") else None
@@ -47,16 +49,17 @@ class Router:
         if self._plain:
             vectors = np.hstack([vectors, self._plain.embed(texts)])
         logits = vectors @ self._weight.T + self._bias
-        features = oos_features(logits, self._temperature)
+        features = oos_features(logits, self._temperature, nearness(vectors, self._centres))
         outside = 1 / (1 + np.exp(-(features @ self._oos[:-1] + self._oos[-1])))
         return softmax(logits[:, :-1] / self._temperature), outside
 
     def _route(self, row: np.ndarray, oos: float) -> Route:
         best = np.argsort(-row)[:5]
         ranking = tuple((self.labels[i], float(row[i])) for i in best)
+        likely = tuple(name for name, share in ranking if share >= self.least) or (ranking[0][0],) if self.least is not None else ()
         if oos > self.threshold:
-            return Route(None, oos, ranking, oos)
-        return Route(ranking[0][0], ranking[0][1], ranking, oos)
+            return Route(None, oos, ranking, oos, likely)
+        return Route(ranking[0][0], ranking[0][1], ranking, oos, likely)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -65,9 +68,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return raised / raised.sum(-1, keepdims=True)
 
 
-def oos_features(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """[n, 3] from logits [n, intents + 1]: minus the largest intent logit, the out-of-scope margin, one minus the top probability."""
+def oos_features(logits: np.ndarray, temperature: float, near: np.ndarray | None = None) -> np.ndarray:
+    """[n, 3] from logits [n, intents + 1]: minus the largest intent logit, the out-of-scope margin, one minus the top probability.
+
+    With `near` [n], see `nearness`, [n, 5]: energy (minus the log of the sum of all intents' exponentials) and minus `near` too.
+    """
     inside, outside = logits[:, :-1], logits[:, -1]
     top = inside.max(1)
     energy = top + np.log(np.exp(inside - top[:, None]).sum(1))
-    return np.stack([-top, outside - energy, 1 - softmax(inside / temperature).max(1)], axis=1)
+    features = [-top, outside - energy, 1 - softmax(inside / temperature).max(1)]
+    return np.stack(features if near is None else [*features, -energy, -near], axis=1)
+
+
+def nearness(vectors: np.ndarray, centres: np.ndarray | None) -> np.ndarray | None:
+    """[n]: cosine of each vector to the nearest of the intents' mean directions; None without them."""
+    return None if centres is None else (vectors[:, :centres.shape[1]] @ centres.T).max(1)

@@ -30,7 +30,7 @@ class Route:
 
     `intent`: a name of the domain's, None where the message is out of scope; `confidence`: calibrated probability, 0 to 1, of
     that; `ranking`: (intent, probability) pairs, best first, at most five; `oos`: fitted probability, 0 to 1, that the message
-    is out of scope.
+    is out of scope; `likely`: intents one of which is right in 95 of 100 messages that are in scope.
     """
 
     intent: str | None
@@ -41,6 +41,9 @@ class Route:
     """Intents with their probabilities, best first; at most five."""
     oos: float
     """Fitted probability, 0 to 1, that the message is out of scope."""
+    likely: tuple[str, ...] = ()
+    """A conformal set: in 95 of 100 messages in scope it holds the right intent; best first, at most five. Empty where the
+    bundle's router was not fitted for it."""
 
 
 @dataclass(slots=True)

@@ -60,7 +60,8 @@ def average_routers(folders: Sequence[Path], out: Path, base: BaseModel, held: S
         raise BundleError(f"Some of {folders[0]} and its siblings read the plain encoder and some do not; train all seeds with "
                           "one recipe.")
     share = float(np.mean([each["plain_share"] for each in tables])) if tables[0].get("plain") else None
-    finish_router.finish(out, base, tables[0]["labels"], head["weight"], head["bias"], held, coverage, threads, share=share)
+    finish_router.finish(out, base, tables[0]["labels"], head["weight"], head["bias"], head["centres"], held, coverage, threads,
+                         share=share)
 
 
 def _kind(folder: Path) -> str:

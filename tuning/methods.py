@@ -77,7 +77,8 @@ def apply(model: Any, recipe: PartRecipe, part: str, total: int) -> Any:
         tuned.prompt_encoder["default"].embedding.weight.data.mul_(0.02)  # begins as a whisper, so that the base still speaks
         return tuned
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(method == "full" and _moves(name, frozen))
+        words = part == "router" and "word_embeddings" in name  # half of the encoder, and a small set of rows knows few of them
+        parameter.requires_grad_(method == "full" and _moves(name, frozen) and not words)
     return model
 
 

@@ -67,6 +67,15 @@ class PartRecipe:
 class RouterRecipe(PartRecipe):
     """How the encoder and its head are tuned."""
 
+    choose: str
+    """on: rate, layers, epochs, batch and the next three are chosen by how many rows there are and by cross-validation
+    (`tuning.choose`); off: they are as written here."""
+    head_start: str
+    """prototypes: each output of the head begins as the mean vector of its rows; fresh: drawn."""
+    intent_names: str
+    """on: the words of an intent's name are a row of it too."""
+    refit: str
+    """on: after calibration on the rows that were held out, training runs once more on all of them."""
     head_learning_rate: float
     class_weights: str
     """none, or balanced: every intent weighs the same, however many rows it has."""
@@ -160,7 +169,8 @@ class Recipe:
 
 CHOICES = {"method": METHODS, "optimiser": ("adamw", "adam", "sgd", "adafactor"), "bf16": ("auto", "on", "off"),
            "schedule": ("linear", "cosine", "constant", "inverse_time"), "loss": ("cross_entropy", "focal"),
-           "class_weights": ("none", "balanced"), "report_to": ("", "tensorboard")}
+           "class_weights": ("none", "balanced"), "choose": ("on", "off"), "head_start": ("prototypes", "fresh"),
+           "intent_names": ("on", "off"), "refit": ("on", "off"), "report_to": ("", "tensorboard")}
 PREFERENCES = ("none", "dpo", "kto", "apo_zero_unpaired")
 RANGES = {"rank": (1, 1024), "alpha": (1, 4096), "frozen_layers": (0, 1000), "learning_rate": (1e-8, 10.0),
           "head_learning_rate": (1e-8, 10.0), "decay": (0.0, 1e6), "warmup": (0.0, 1.0), "weight_decay": (0.0, 10.0),

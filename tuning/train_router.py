@@ -4,9 +4,11 @@ The head has one output more than there are intents: out of scope. What is writt
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from agent import weights
 from agent.encoder import Encoder, clip
 from agent.errors import DataError
 from agent.models import BaseModel
-from tuning import calibration, finish_router, losses, methods, trainer
+from tuning import calibration, choose, finish_router, losses, methods, trainer
 from tuning.dataset import OOS, Text, split_rows
 from tuning.recipe import RouterRecipe
 from tuning.steps import TrainStep
@@ -30,31 +32,84 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
     held: rows for stopping and calibration, else split off. state: a folder for the trainer's states; after a kill the same
     call goes on from the last. curves: a folder for TensorBoard. augment: sees the rows that are trained on, never the held.
     start: a router folder whose adapter and head are gone on from.
+    Equal rows count once; one text with two intents is kept with both, so that neither is sure.
     Raises DataError for rows that cannot be trained on, StoreError if a disk is full.
     """
-    import torch
-    from transformers import AutoModel
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
+    rows = list(dict.fromkeys(rows))  # said twice is said once, or the same row would be trained on and held out
     labels = sorted({row.intent for row in rows} - {OOS})
     if len(labels) < 2:
         raise DataError(f"A router needs rows of at least two intents, found {len(labels)}; add rows.")
-    fit, held = (list(rows), list(held)) if held else split_rows(rows, recipe.held_out, seed)
-    if strange := {row.intent for row in held} - {OOS, *labels}:
+    plain: list[Encoder] = []
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        if not plain:
+            plain.append(Encoder(base, None, threads))
+        return plain[0].embed(texts)
+
+    if recipe.choose == "on":
+        recipe = choose.choose(rows, recipe, embed, seed)
+    fit, kept = (list(rows), list(held)) if held else split_rows(rows, recipe.held_out, seed)
+    if strange := {row.intent for row in kept} - {OOS, *labels}:
         raise DataError(f"Held-out rows have the intent {min(strange)!r}, which no row to train on has; add rows.")
-    if all(row.intent == OOS for row in held):
+    if all(row.intent == OOS for row in kept):
         raise DataError("No intent has two rows, so none can be held out; add rows.")
-    fit = augment(fit)
+    again = recipe.refit == "on" and not held
+    first = out / ".first" if again else out  # measured, then thrown away
+    first.mkdir(exist_ok=True)
+    job = _Job(recipe, base, labels, seed, threads, curves, start, augment, embed)
+    head = yield from _fit(job, fit, kept, first, state and (state / "first" if again else state))
+    finish_router.finish(first, base, labels, *head.tuned, head.centres, kept, recipe.coverage, threads, head.plain)
+    if again:
+        head = yield from _fit(job, [*fit, *kept], None, out, state and state / "again")
+        finish_router.take_over(first, out, *head.tuned, head.centres, head.plain)
+        shutil.rmtree(first)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What two runs on more and on fewer rows have in common."""
+
+    recipe: RouterRecipe
+    base: BaseModel
+    labels: list[str]
+    seed: int
+    threads: int
+    curves: Path | None
+    start: Path | None
+    augment: Callable[[list[Text]], list[Text]]
+    embed: choose.Embed
+
+
+class _Heads(NamedTuple):
+    """(weight [labels + 1, hidden], bias [labels + 1]) for unit vectors, the intents' mean directions [labels, hidden], and
+    weight and bias for vectors of the untuned encoder.
+    """
+
+    tuned: tuple[np.ndarray, np.ndarray]
+    centres: np.ndarray
+    plain: tuple[np.ndarray, np.ndarray] | None
+
+
+def _fit(job: _Job, fit: list[Text], held: list[Text] | None, out: Path, state: Path | None) -> Iterator[TrainStep]:
+    """One training, whose adapter is written to `out`/adapter; returns the heads. Without `held` the last epoch is kept."""
+    import torch
+    from transformers import AutoModel
+
+    recipe, base, labels = job.recipe, job.base, job.labels
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    fit = job.augment(fit) + (choose.named(labels) if recipe.intent_names == "on" else [])
     number = {label: i for i, label in enumerate([*labels, OOS])}
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(job.seed)
     epochs = [list(_batches(fit, recipe.batch, generator)) for _ in range(recipe.epochs)]
     encoder = AutoModel.from_pretrained(base.path, dtype=torch.float32, add_pooling_layer=False)
     tuned = methods.apply(encoder, recipe, "router", trainer.steps_of(epochs, recipe))
     head = torch.nn.Linear(encoder.config.hidden_size, len(number))
-    if start:
-        methods.go_on(tuned, recipe, start / "adapter")
-        _go_on(head, start, number)
+    if recipe.head_start == "prototypes":
+        _begin(head, job.embed([row.text for row in fit]), [number[row.intent] for row in fit])
+    if job.start:
+        methods.go_on(tuned, recipe, job.start / "adapter")
+        _go_on(head, job.start, number)
     shares = losses.balanced([number[row.intent] for row in fit], len(number)) if recipe.class_weights == "balanced" else None
     net = _net(tuned, head, recipe, shares, number[OOS])
     tensors = _reader(base, number)
@@ -70,16 +125,26 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
 
     groups = [{"params": [value for value in tuned.parameters() if value.requires_grad], "lr": recipe.learning_rate},
               {"params": list(head.parameters()), "lr": recipe.head_learning_rate}]
-    yield from trainer.run(trainer.Job("router", net, tuned, groups, epochs, tensors, held_out, recipe, seed, threads,
-                                       state, curves))
+    yield from trainer.run(trainer.Job("router", net, tuned, groups, epochs, tensors, held_out if held else None, recipe, job.seed,
+                                       job.threads, state, job.curves))
     weight, bias = head.weight.detach().cpu().numpy() * SCALE, head.bias.detach().cpu().numpy()
     methods.save(tuned, recipe, base.path / "model.safetensors", out / "adapter")
-    added = None
-    if recipe.plain_head and (out / "adapter").exists():
-        plain = Encoder(base, None, threads)
-        added = calibration.fit_plain(plain.embed([row.text for row in fit]), [row.intent for row in fit], labels,
-                                      recipe.plain_head)
-    finish_router.finish(out, base, labels, weight, bias, held, recipe.coverage, threads, added)
+    adapter = out / "adapter" if (out / "adapter").exists() else None
+    middles, added = finish_router.centres(base, adapter, fit, labels, job.threads), None
+    if recipe.plain_head and adapter:
+        added = calibration.fit_plain(job.embed([row.text for row in fit]), [row.intent for row in fit], labels, recipe.plain_head)
+    return _Heads((weight, bias), middles, added)
+
+
+def _begin(head: Any, vectors: np.ndarray, targets: Sequence[int]) -> None:
+    """Each output begins as the mean direction of its rows; one without rows, such as out of scope, as it was drawn."""
+    import torch
+
+    with torch.no_grad():
+        head.bias.zero_()
+        for number in set(targets):
+            mean = vectors[np.array(targets) == number].mean(0)
+            head.weight[number] = torch.from_numpy(mean / np.linalg.norm(mean))
 
 
 def _go_on(head: Any, start: Path, number: dict[str, int]) -> None:

@@ -37,8 +37,8 @@ class Job:
     epochs: Sequence[Sequence[Any]]
     """The batches of each epoch, before they are tensors."""
     collate: Callable[[Any], dict[str, Any]]
-    held_out: Callable[[], float]
-    """Loss on the held-out rows; the net is in evaluation mode, without gradients."""
+    held_out: Callable[[], float] | None
+    """Loss on the held-out rows; the net is in evaluation mode, without gradients. None: the last epoch is the best."""
     recipe: PartRecipe
     seed: int
     threads: int
@@ -74,7 +74,7 @@ def run(job: Job) -> Iterator[TrainStep]:
         progress.read(last)
         if progress.kept:
             yield TrainStep(job.stage, bisect.bisect_left(_ends(job), progress.done), progress.done, job.total, progress.loss,
-                            progress.best)
+                            progress.best if job.held_out else None)
     if not progress.finished:
         yield from in_steps(lambda tell: _train(job, progress, last, tell))
     if not progress.kept:
@@ -87,6 +87,7 @@ def _train(job: Job, progress: Progress, last: Path | None, tell: Callable[[Any]
     import torch
 
     torch.set_num_threads(job.threads)
+    torch.set_flush_denormal(True)  # moments of what has no gradient fade to numbers that cost a processor ten times as much
     with tempfile.TemporaryDirectory() as folder:
         _trainer(job, progress, tell, Path(folder)).train(resume_from_checkpoint=str(last) if last else None)
 
@@ -162,13 +163,13 @@ def _trainer(job: Job, progress: Progress, tell: Callable[[Any], None], scratch:
                 return
             job.net.eval()
             with torch.no_grad():
-                held = job.held_out()
-            if held < progress.best:
-                progress.best, progress.worse = held, 0
+                held = job.held_out() if job.held_out else None
+            if held is None or held < progress.best:
+                progress.best, progress.worse = progress.best if held is None else held, 0
                 progress.keep(job.net)
             else:
                 progress.worse += 1
-            if curves:
+            if curves and held is not None:
                 curves.tb_writer.add_scalar("held_out", held, done)
             tell(TrainStep(job.stage, epoch, done, job.total, loss, held))
             progress.finished = done == job.total or progress.worse > recipe.patience

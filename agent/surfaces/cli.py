@@ -196,6 +196,7 @@ def bench_router(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"int
                  oos: Annotated[Path | None, typer.Option(help="Out-of-scope rows to test on.")] = None,
                  oos_valid: Annotated[Path | None, typer.Option(help="Out-of-scope rows for calibration.")] = None,
                  method: Annotated[str, typer.Option(help="tuned, or frozen (logistic regression on the plain encoder).")] = "tuned",
+                 recipe: Annotated[str, typer.Option(help="Of method tuned: a shipped recipe or a .toml file.")] = "sharp",
                  seed: int = 7, as_json: Json = False, home: Home = None) -> None:
     """Train a router on any rows and print what it reaches."""
     from agent.settings import Settings
@@ -204,8 +205,10 @@ def bench_router(train: Annotated[Path, typer.Option(help="Rows {\"text\", \"int
 
     printer = TrainPrinter()
     table = run(train, test, valid, oos, oos_valid, method, seed, Settings.load(home=home),
-                (lambda step: None) if as_json else printer.show)
-    show(table, as_json, lambda: print("\n".join(f"{name:<18} {value}" for name, value in table.items())))
+                (lambda step: None) if as_json else printer.show, recipe)
+    pairs = [f"{count:>6}  {true}, taken for {guess}" for true, guess, count in table["confused"]]
+    lines = [f"{name:<18} {value}" for name, value in table.items() if name != "confused"]
+    show(table, as_json, lambda: print("\n".join([*lines, *(["most often confused:", *pairs] if pairs else [])])))
 
 
 if __name__ == "__main__":

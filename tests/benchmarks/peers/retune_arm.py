@@ -13,9 +13,11 @@ from agent.settings import Settings
 from tuning import recipe, train_router
 from tuning.dataset import Text
 
+RECIPE = "sharp"
+
 
 class Retune:
-    """LoRA with a linear head, temperature, out-of-scope score and threshold, all of the default recipe."""
+    """Encoder and head, temperature, out-of-scope score and threshold, all as the recipe chooses by the rows."""
 
     packages = ("retune", "torch", "transformers", "peft", "onnxruntime")
 
@@ -26,14 +28,14 @@ class Retune:
 
     def fit(self, rows: Sequence[Row], held: Sequence[Row], seed: int) -> None:
         """Train; without held rows the trainer splits some off."""
-        how = recipe.load("default").router
+        how = recipe.load(RECIPE).router
         fit, kept = [Text(*row) for row in rows], [Text(*row) for row in held]
         with tempfile.TemporaryDirectory() as folder:
             for _ in train_router.train(fit, how, self._base, seed, Path(folder), self._threads, kept or None):
                 pass
             router = Router(Path(folder), self._base, self._threads)
         self.labels, self.threshold, self.score = router.labels, router.threshold, router.score
-        self.about = f"recipe default: {how.method} of rank {how.rank}, up to {how.epochs} epochs, threshold fitted"
+        self.about = f"recipe {RECIPE}: {how.method}, the rest chosen by the rows, threshold fitted"
 
 
 if __name__ == "__main__":
