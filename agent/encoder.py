@@ -13,6 +13,7 @@ from agent import graphs, weights
 from agent.models import BaseModel
 
 KEPT = 64  # texts that `Shared` remembers
+WORDLESS = {"[CLS]", "[SEP]", "[UNK]", "[PAD]"}
 MAX_TOKENS = 192  # a long story keeps its first and last part, see `_clip`
 
 
@@ -49,6 +50,11 @@ class Encoder:
             out[batch] = self._session.run(["pooled"], {"input_ids": ids, "mask": mask})[0]
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
+    def reads(self, texts: Sequence[str]) -> np.ndarray:
+        """bool [n]: whether a text has any piece of a word that the encoder knows; all that have none get one and the same vector."""
+        return np.array([any(token not in WORDLESS for token in encoding.tokens)
+                         for encoding in self._tokenizer.encode_batch(list(texts))], dtype=bool)
+
 
 class Shared:
     """An encoder that computes a text once for all who ask for it at about the same time, each text by itself.
@@ -57,7 +63,7 @@ class Shared:
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder, self.precision = encoder, encoder.precision
+        self._encoder, self.precision, self.reads = encoder, encoder.precision, encoder.reads
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Future[np.ndarray]] = OrderedDict()
 

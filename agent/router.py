@@ -51,6 +51,7 @@ class Router:
         logits = vectors @ self._weight.T + self._bias
         features = oos_features(logits, self._temperature, nearness(vectors, self._centres))
         outside = 1 / (1 + np.exp(-(features @ self._oos[:-1] + self._oos[-1])))
+        outside[~self.encoder.reads(texts)] = 1.0  # without a word the vector says nothing
         return softmax(logits[:, :-1] / self._temperature), outside
 
     def _route(self, row: np.ndarray, oos: float) -> Route:
