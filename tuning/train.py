@@ -20,18 +20,20 @@ from agent.registry import Bundle, Registry
 from agent.retrieve import Index
 from agent.serving import Bases
 from agent.settings import Settings
-from tuning import dataset, train_generator, train_router
+from tuning import dataset, extend, train_generator, train_router
 from tuning.recipe import Recipe
 from tuning.steps import Note, TrainStep
 
 PARTS = ("router", "generator")
+HEAD = "head"
+"""In place of a part: the champion's router with its encoder as it is and a new head, for new intents in seconds."""
 
 
 def train(domains: Sequence[Domain], settings: Settings, recipe: Recipe, bases: Bases, *, parts: tuple[str, ...] = PARTS,
           starter: bool = False) -> Iterator[TrainStep | Note | Bundle]:
     """Yields TrainSteps, and a published Bundle for each domain; several domains share one generator adapter.
 
-    A part that is not trained is taken from the champion. `starter`: publish to each domain's own `models/` folder.
+    A part that is not trained is taken from the champion; for HEAD see there. `starter`: publish to each domain's own `models/` folder.
     The same call goes on where one that was killed stood.
     """
     names = "-".join(domain.name for domain in domains)
@@ -89,10 +91,14 @@ def _router(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, pa
         yield from train_router.train(dataset.router_rows(domain), recipe.router, bases.encoder, recipe.seed,
                                       folder / "router", settings.cores, state=states and states / f"router-{domain.name}",
                                       curves=paths.training(settings.home) / "tensorboard" / folder.parent.name / domain.name)
-    elif (parent := _champion(domain, settings)) and (old := parent.part("router")):
-        shutil.copytree(old, folder / "router")
-    else:
+    elif not (parent := _champion(domain, settings)) or not (old := parent.part("router")):
         raise BundleError(f"{domain.name} has no champion to take the router from; train both parts.")
+    elif HEAD in parts:
+        (folder / "router").mkdir()
+        extend.extend(old, dataset.router_rows(domain), bases.encoder, folder / "router", recipe.router.held_out,
+                      recipe.router.coverage, recipe.seed, settings.cores)
+    else:
+        shutil.copytree(old, folder / "router")
 
 
 def _source(domain: Domain, settings: Settings, bases: Bases) -> train_generator.Source:
@@ -106,7 +112,7 @@ def _publish(domain: Domain, settings: Settings, recipe: Recipe, bases: Bases, p
              scratch: Path, started: datetime, losses: dict[str, float], domains: Sequence[Domain]) -> Bundle:
     folder, parent = scratch / domain.name, _champion(domain, settings)
     old_manifest = parent.manifest if parent else {}
-    data = domain.data_hash("router") if "router" in parts else old_manifest.get("data")  # what the router was tuned on
+    data = domain.data_hash("router") if {"router", HEAD} & set(parts) else old_manifest.get("data")  # what the router was tuned on
     taught: dict[str, str] = {}
     if "generator" in parts:
         taught = {each.name: each.data_hash("generator") for each in domains}

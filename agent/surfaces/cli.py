@@ -97,7 +97,8 @@ def ask(domain: DomainArgument, text: str, session: Annotated[str | None, typer.
 @app.command()
 def train(domain: Annotated[list[str], typer.Argument(help="One domain, or several that share one generator adapter.")],
           recipe: Annotated[str, typer.Option(help="A shipped recipe or a .toml file.")] = "default",
-          part: Annotated[str, typer.Option(help="both, router or generator; the other comes from the champion.")] = "both",
+          part: Annotated[str, typer.Option(help="both, router, generator, or head: new intents on the champion's encoder, "
+                                            "in seconds. The rest comes from the champion.")] = "both",
           champion: Annotated[bool, typer.Option(help="Make the new bundle the champion without a test.")] = False,
           starter: Annotated[bool, typer.Option(help="Write the bundle to the domain's own models/ folder.")] = False,
           as_json: Json = False, home: Home = None) -> None:
@@ -111,8 +112,8 @@ def train(domain: Annotated[list[str], typer.Argument(help="One domain, or sever
     from tuning import train as room
 
     settings, loaded = Settings.load(home=home), [Domain.load(name) for name in domain]
-    if part not in ("both", *room.PARTS):
-        raise typer.BadParameter("part is both, router or generator")
+    if part not in ("both", *room.PARTS, room.HEAD):
+        raise typer.BadParameter("part is both, router, generator or head")
     with model_bar(as_json) as watch:
         bases = Bases.ensure(settings, watch)
     printer, made = TrainPrinter(), []
