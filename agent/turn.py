@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent import dialogue, prompt, signals, slots, toolbox, tracing
+from agent import dialogue, prompt, signals, slots, toolbox, tracing, wishes
 from agent.dialogue import Move, State
 from agent.documents import look_up
 from agent.domain import Intent, asked_as
@@ -44,6 +44,8 @@ class RunningTurn:
         self.handoff: str | None = None
         self.before: dict[str, Any] | None = None
         self.was_asked = False
+        self.wish, self.later = "", []
+        """The words of the message that this turn answers, and the wishes that it told beside them."""
         self.started = time.perf_counter()
         self.trace = tracing.Trace(self)
 
@@ -100,6 +102,7 @@ class RunningTurn:
             yield Delta(problem)
             return
         self.turn = replace(self.turn, redacted=self.redactor.redact(tidy(self.text)))
+        self.wish = self.turn.redacted
         self._mark("redact")
         if agent.flags and (flag := agent.flags.check(self.text)):
             self.turn = replace(self.turn, state="escalated", flags=(f"red_flag:{flag.name}",))
@@ -111,13 +114,13 @@ class RunningTurn:
         route = await asyncio.to_thread(self._route)
         self._mark("route")
         await toolbox.meet(agent.tools, self.state, route)
-        move = dialogue.step(domain, self.state, self.turn.redacted, route, self._read, self._changes)
+        move = dialogue.step(domain, self.state, self.wish, route, self._read, self._changes)
         self._take(move, route)
         yield Routed(self.turn)
         if move.kind == "docs":
             async for event in self._from_articles(move):
                 yield event
-            if back := dialogue.open_question(domain, self.state):
+            if back := dialogue.open_question(domain, self.state) or self._also():
                 yield Delta(f"\n\n{back}")
         elif move.kind == "run":
             async for event in self._from_tool(move):
@@ -131,7 +134,8 @@ class RunningTurn:
             if move.kind == "handoff":
                 self.handoff = move.intent
             yield Delta(move.say)
-            if move.kind == "cancelled" and (back := self._taken_up()):
+            back = self._taken_up() if move.kind == "cancelled" else self._also() if move.kind == "fixed" else ""
+            if back:
                 yield Delta(f"\n\n{back}")
 
     def _take(self, move: Move, route: Route) -> None:
@@ -141,8 +145,11 @@ class RunningTurn:
                             tool=intent.tool if intent else "", abstained=move.kind in ("refuse", "clarify"))
 
     def _route(self) -> Route:
-        """The message by itself; a follow-up that says little by itself together with what went before."""
+        """The message by itself, its first wish if it has several; a follow-up that says little together with what went before."""
         text, before = self.turn.redacted, self.history[-2:-1]
+        if not self.was_asked and (told := wishes.several(self.serving.router, text)):
+            (self.wish, route), *self.later = told
+            return route
         route = self.serving.router.route([text])[0]
         unsure = route.intent is None or route.confidence < dialogue.SURE
         if before and unsure and slots.is_follow_up(text):
@@ -163,7 +170,7 @@ class RunningTurn:
         return slots.read(text, wanted, tables=self.agent.tables, now=self.agent.now(), asked=asked)
 
     async def _from_articles(self, move: Move) -> AsyncIterator[Event]:
-        question = move.question or self.turn.redacted
+        question = move.question or self.wish
         leans = slots.is_follow_up(question) and bool(self.history)
         looked_up = asked_as(self.history if leans else (), question)
         if self.agent.retriever:
@@ -256,8 +263,17 @@ class RunningTurn:
             yield Delta(f"\n\n{domain.rules.disclosure}")
         if result.slot in move.slots:
             self.state = dialogue.reopened(self.state, move, result.slot)
-        if back := self._taken_up():
+        if back := self._taken_up() or self._also():
             yield Delta(f"\n\n{back}")
+
+    def _also(self) -> str:
+        """Asks about what else the message wished, where nothing is open; an empty string where it wished nothing else."""
+        if not self.later or self.state.intent or self.state.options:
+            return ""
+        told = {route.intent: said for said, route in self.later}
+        self.state = replace(self.state, options=tuple(told), unclear=" ".join(told.values()))
+        about = [self.agent.domain.intents[name].about for name in told]
+        return f"You also asked about {' and about '.join(about)}. Shall I go on with {'that' if len(about) == 1 else 'the first of them'}?"
 
     def _taken_up(self) -> str:
         """How the wish that was interrupted is taken up again, or an empty string."""

@@ -138,6 +138,28 @@ def test_a_wish_that_was_interrupted_is_taken_up_again_when_the_other_one_is_giv
     agent.close()
 
 
+class ByWord:
+    """A router that is sure of the intent of a word."""
+
+    def route(self, texts: list[str]) -> list[Route]:
+        words = {"pay with": "payment_methods", "invoice": "invoice_copy", "thank": "thanks"}
+        found = [next((name for word, name in words.items() if word in text), "greeting") for text in texts]
+        return [Route(name, 0.95, ((name, 0.95), ("complaint", 0.01)), 0.05) for name in found]
+
+
+def test_of_two_wishes_the_first_is_answered_and_the_second_is_asked_about(scripted):
+    agent = scripted("customer_service", "We take cards.")
+    agent.serving = replace(agent.serving, router=ByWord())
+    first = agent.ask_sync("What can I pay with? And can I have an invoice for LK-10482?", "s")
+    assert first.turn.intent == "payment_methods" and "We take cards." in first.reply
+    assert first.reply.endswith("You also asked about a copy of an invoice or receipt. Shall I go on with that?")
+    second = agent.ask_sync("yes", "s")
+    assert second.turn.intent == "invoice_copy" and second.turn.slots == {"order": "LK-10482"}
+    agent.ask_sync("What can I pay with? And can I have an invoice?", "t")
+    dropped = agent.ask_sync("thank you", "t")
+    assert dropped.turn.intent == "thanks" and "invoice" not in dropped.reply
+
+
 def test_out_of_scope_is_said_so_and_counted_as_abstained(scripted):
     done = scripted("finance", "x").ask_sync("Can you recommend a good pizza place?")
     assert done.turn.state == "refused" and done.turn.abstained and done.turn.intent is None
