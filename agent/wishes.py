@@ -16,6 +16,7 @@ LEAST = 3  # words of a part
 _ASKS = (r"(?:can|could|may|how|what|when|where|which|why|who|is|are|do|does|did|will|would|should|please|tell|show|send|give|"
          r"cancel|change|i\s+(?:want|need|would|also))\b")
 _CUT = re.compile(rf"(?<=[.?!;])\s+|,?\s+(?:and\s+also|and\s+then|also|plus)\s+|,?\s+and\s+(?={_ASKS})", re.IGNORECASE)
+_REQUEST = re.compile(rf"^(?:(?:and|also|then|so|but|ok|oh|hi|hello)\b[\s,]*)*{_ASKS}|\?", re.IGNORECASE)
 
 
 class Routes(Protocol):
@@ -39,7 +40,8 @@ def parts(text: str) -> list[str]:
 def several(router: Routes, text: str) -> list[tuple[str, Route]]:
     """The wishes of a message with their words, if it has more than one, else nothing.
 
-    A piece that is no sure wish of its own, or the same one again, tells more about the wish before it.
+    A piece that asks nothing is no wish, however sure the router is of it: "Money back please. The parcel never came" is one wish
+    and its reason. Such a piece, an unsure one, or the same wish again, tells more about the wish before it.
     """
     pieces = parts(text)
     if len(pieces) < 2:
@@ -47,7 +49,8 @@ def several(router: Routes, text: str) -> list[tuple[str, Route]]:
     found: list[tuple[str, Route]] = []
     before = ""
     for piece, route in zip(pieces, router.route(pieces)):
-        if route.intent and route.confidence >= SURE and all(route.intent != other.intent for _, other in found):
+        sure = route.intent and route.confidence >= SURE and _REQUEST.search(piece)
+        if sure and all(route.intent != other.intent for _, other in found):
             found.append((f"{before} {piece}".strip(), route))
             before = ""
         elif found:

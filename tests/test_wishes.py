@@ -35,6 +35,9 @@ def test_a_message_is_cut_where_another_wish_may_begin(text: str, cut: list[str]
     ("I am quite upset today. Where is my parcel? When is the refund paid?",
      [("order_status", "I am quite upset today. Where is my parcel?"), ("refund_status", "When is the refund paid?")]),
     ("Where is my parcel? I want my parcel now.", []),
+    ("Money back please, a refund. The parcel never arrived.", []),
+    ("the parcel came in bits and I want my refund", []),
+    ("A refund would be nice. then please send me the invoice", []),
     ("Where is my parcel? What is the weather like?", []),
     ("Tell me a joke. What is the weather like?", [])])
 def test_sure_parts_of_other_intents_are_wishes_and_the_rest_tells_more_of_them(text: str, told: list[tuple[str, str]]):

@@ -18,6 +18,8 @@ FEW = 3000
 SEEN = 30_000
 """Rows that training sees over all its epochs, as far as LEAST and MOST of them allow."""
 LEAST, MOST = 3, 8
+LOWER = 3
+"""Layers that stay as they are where there are many rows."""
 FOLDS = 4
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -26,13 +28,14 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 def choose(rows: Sequence[Text], recipe: RouterRecipe, embed: Embed, seed: int) -> RouterRecipe:
     """The recipe with what the rows decide. embed: texts -> unit vectors [n, hidden] of the untuned encoder.
 
-    All weights but those of the words move: on few rows that is better than LoRA by 1 to 2 points of accuracy.
+    On many rows the lower half of the layers stays as it is, at less than half the time a row.
     """
     few = len(rows) < FEW
     epochs = min(MOST, max(LEAST, round(SEEN / len(rows))))
     helps = names_help(rows, embed, seed)
-    return replace(recipe, epochs=epochs, batch=64 if few else 32, refit="on" if few else "off", held_out=0.2 if few else 0.1,
-                   head_start="prototypes", intent_names="on" if helps else "off")
+    few_or_many = ({"refit": "on", "batch": 64, "held_out": 0.2} if few else
+                   {"refit": "off", "batch": 32, "held_out": 0.1, "frozen_layers": max(recipe.frozen_layers, LOWER)})
+    return replace(recipe, epochs=epochs, head_start="prototypes", intent_names="on" if helps else "off", **few_or_many)
 
 
 def named(labels: Sequence[str]) -> list[Text]:
