@@ -323,3 +323,26 @@ def test_paging_through_a_long_conversation_skips_nothing_and_never_gets_stuck(h
                 assert seen == set(range(150)), f"{key} ended at {sorted(shown)}"
 
     run(talk())
+
+
+def test_page_keys_that_come_before_their_page_is_mounted_are_not_lost(home):
+    from agent.surfaces.tui.widgets.message import Said
+
+    async def talk():
+        app = app_on(home, Typist("You have 30 days."))
+        async with piloted(app) as pilot:
+            conversation, rows = app.chat.conversation, [Said(f"Question {n}?", error=f"number {n}") for n in range(150)]
+
+            def line():
+                return conversation.scroll_y + 3 * len(conversation.above)  # three lines each
+
+            await conversation.show(rows)
+            for at, turn, last in ((None, app.chat.action_pageup, 149), (0, app.chat.action_pagedown, 0)):
+                await conversation.go(at)
+                await until(pilot, lambda last=last: f"Question {last}?" in text_of(app))
+                began = line()
+                for _ in range(4):
+                    turn()
+                await until(pilot, lambda began=began: abs(line() - began) == 4 * conversation.size.height, 4)
+
+    run(talk())

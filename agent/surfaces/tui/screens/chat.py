@@ -179,11 +179,11 @@ class ChatScreen(Screen[None]):
 
     def action_pageup(self) -> None:
         """Scroll up in the conversation, wherever the focus is."""
-        self.conversation.scroll_page_up(animate=False)
+        self.conversation.page(-1)
 
     def action_pagedown(self) -> None:
         """Scroll down in it."""
-        self.conversation.scroll_page_down(animate=False)
+        self.conversation.page(1)
 
     async def action_first(self) -> None:
         """To where the conversation begins."""

@@ -29,6 +29,8 @@ class Conversation(VerticalScroll, can_focus=False):
         self._unplaced = False  # what was mounted has no place on the screen yet
         self._pin: tuple[Message, int] | None = None
         """The first message in sight, and the lines from the top of the screen to it."""
+        self._owed = 0
+        """Lines that page keys asked for beyond what is mounted, down or (negative) up."""
 
     @property
     def messages(self) -> list[Message]:
@@ -43,7 +45,7 @@ class Conversation(VerticalScroll, can_focus=False):
         """Another conversation, at its end or round the message with this number, which is returned."""
         end = len(said) if at is None else min(len(said), at + SHOWN // 2)
         begin = max(0, end - SHOWN)
-        self.above, self.below = said[:begin], said[end:]
+        self.above, self.below, self._owed = said[:begin], said[end:], 0
         async with self.batch():
             await self.remove_children()
             await self.mount_all(Message(each) for each in said[begin:end])
@@ -82,6 +84,21 @@ class Conversation(VerticalScroll, can_focus=False):
         messages = self.messages
         at = (messages.index(message) if message in messages else len(messages)) + by
         return messages[max(0, at)] if at < len(messages) else None
+
+    def page(self, way: int) -> None:
+        """A page down (1) or up (-1); what of it is no widget yet follows as soon as it is one."""
+        self._owed += way * self.scrollable_content_region.height
+        self._pay()
+
+    def _pay(self, placed: bool = False) -> None:
+        wanted = round(self.scroll_y) + self._owed
+        reached = max(0, min(wanted, self.max_scroll_y))
+        more = (self._unplaced and not placed) or (self.above if wanted < reached else self.below)
+        self._owed = wanted - reached if more else 0
+        if reached != round(self.scroll_y):
+            self.scroll_to(y=reached, animate=False, immediate=True)
+        elif self._owed:
+            self._fill()
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         """Keep widgets ahead of the eye: a page of them at least, above and below."""
@@ -144,10 +161,12 @@ class Conversation(VerticalScroll, can_focus=False):
     async def _tidy(self) -> None:
         """Only now: if as many lines went as came, nobody would hear that they are others."""
         async with self._moving:
+            self._pay(placed=True)
             await self._drop_first()
             await self._drop_last()
             self._unplaced = False
         StylesCache.get_inner_outer.cache_clear()  # or the pictures of a thousand widgets that are gone stay in memory
+        self._pay()  # a key may have come meanwhile
         self._fill()
 
     async def _drop_first(self) -> None:
