@@ -5,7 +5,7 @@ Pure: state in, move out; runs no tool, writes nothing, asks no model. The state
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -49,7 +49,7 @@ class State:
 
     def table(self) -> dict[str, Any]:
         """As plain data for the store."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

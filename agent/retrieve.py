@@ -1,4 +1,4 @@
-"""Which passages may answer: FAISS over encoder vectors and BM25 over words, added up. Knows no intents.
+"""Which passages may answer: encoder vectors (FAISS where there are many) and BM25 over words, added up. Knows no intents.
 
 A passage is found by its own text and by the questions that are known to be answered by it, which are closer to how
 people ask. The index is cached by content hash, so a second start does not embed again.
@@ -37,8 +37,10 @@ class Index:
         self._order = np.argsort(owner, kind="stable")  # the known questions, those of a passage together
         self._owners, self._begins = np.unique(owner[self._order], return_index=True)
         self._questions = np.array([question for question, _ in asked], dtype=object)
-        self._dense = faiss.IndexFlatIP(vectors.shape[1])
-        self._dense.add(vectors)
+        self._vectors, self._dense = vectors, None
+        if not self.quick:
+            self._dense = faiss.IndexFlatIP(vectors.shape[1])
+            self._dense.add(vectors)
         self._sparse = bm25s.BM25()
         self._sparse.index([words(text) or ["-"] for text in _texts(passages, asked)], show_progress=False)
         self._ahead = ThreadPoolExecutor(2, thread_name_prefix="look-up")
@@ -63,7 +65,7 @@ class Index:
     @property
     def quick(self) -> bool:
         """Whether a search for a vector that is there may be done on an event loop."""
-        return self._dense.ntotal <= QUICK
+        return len(self._vectors) <= QUICK
 
     def ahead(self, question: str) -> Future[np.ndarray]:
         """The question's vector [1, hidden], computed beside whatever the caller does meanwhile; for `search` and `sure`."""
@@ -88,13 +90,20 @@ class Index:
     def _scores(self, question: str, unseen: bool = False, vector: np.ndarray | None = None) -> np.ndarray:
         """[passages]"""
         vector = self._encoder.embed([question]) if vector is None else vector
-        likeness, entries = self._dense.search(vector, self._dense.ntotal)
-        dense = np.zeros(self._dense.ntotal)
-        dense[entries[0]] = likeness[0]
+        dense = self._likeness(vector)
         tokens = words(question)
         sparse = np.sqrt(self._sparse.get_scores(tokens)) if tokens else np.zeros_like(dense)
         known = self._questions != question if unseen else np.ones(len(self._questions), dtype=bool)
         return self._by_passage(dense, known) + WORDS * self._by_passage(sparse, known)
+
+    def _likeness(self, vector: np.ndarray) -> np.ndarray:
+        """[passages + asked]; a small index needs no search, which would put all of it in order."""
+        if self._dense is None:
+            return np.einsum("ij,j->i", self._vectors, vector[0]).astype(float)  # `@` wakes threads, which then spin
+        likeness, entries = self._dense.search(vector, self._dense.ntotal)
+        dense = np.zeros(self._dense.ntotal)
+        dense[entries[0]] = likeness[0]
+        return dense
 
     def _by_passage(self, score: np.ndarray, known: np.ndarray) -> np.ndarray:
         """[passages]: the score of its text plus the best of its known questions; without one its text counts twice."""

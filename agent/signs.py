@@ -3,6 +3,8 @@
 
 def harmless(text: str) -> str:
     """Without control characters, which could speak to a terminal; joiners stay, emoji and scripts need them."""
+    if text.isprintable():  # as most are
+        return text
     return "".join(sign for sign in text if sign in "\n\t\u200c\u200d" or sign.isprintable())
 
 

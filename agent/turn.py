@@ -304,4 +304,4 @@ class RunningTurn:
         if once and stage in self.turn.timings_ms:
             return
         spent = round((time.perf_counter() - self.started) * 1000, 1)
-        self.turn = replace(self.turn, timings_ms=self.turn.timings_ms | {stage: spent})
+        self.turn.timings_ms[stage] = spent

@@ -35,10 +35,22 @@ def test_the_database_is_seeded_from_the_csvs_at_first_use(tmp_path):
     assert (tmp_path / "new" / "state" / "customer_service.db").exists()
 
 
-def test_the_journal_is_a_wal_and_every_commit_reaches_the_disk(tmp_path):
+def test_the_journal_is_truncated_and_every_commit_reaches_the_disk(tmp_path):
     with database.transaction(config(tmp_path)) as at:
-        assert at.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert at.exec_driver_sql("PRAGMA journal_mode").scalar() == "truncate"
         assert at.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+def test_a_database_in_wal_mode_from_before_is_taken_over_with_what_its_wal_holds(tmp_path):
+    open_ticket.invoke({"summary": "the courier was rude"}, config(tmp_path))
+    held = tmp_path / "customer_service.db"
+    older = ("import os, sqlite3, sys; at = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+             "at.execute('PRAGMA journal_mode=WAL'); at.execute(\"UPDATE tickets SET status = 'older'\"); os._exit(0)")
+    subprocess.run([sys.executable, "-c", older, held], check=True)
+    assert held.with_name("customer_service.db-wal").stat().st_size
+    with database.transaction(config(tmp_path)) as at:
+        assert set(at.execute(select(database.tickets.c.status)).scalars()) == {"older"}
+    assert not held.with_name("customer_service.db-wal").exists()
 
 
 def test_the_same_key_changes_once_and_answers_the_same(tmp_path):

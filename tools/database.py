@@ -4,10 +4,10 @@ Knows the tables, how they are seeded from the domain's CSVs, and that a change 
 each key. Does not know when an order may be cancelled or a slot booked: that is each tool's own
 affair.
 
-SQLite before 3.51.3 can corrupt a WAL when two connections write and checkpoint at once, and
-closing the last connection checkpoints too. So every connection is opened, used and closed inside
-one lock between processes. The database exists only once it is seeded whole: it is built beside its
-place and moved in.
+Every connection is opened, used and closed inside one lock between processes, so a WAL would let
+nobody read meanwhile: it would only be made and copied back at each close, also where a tool just
+reads. Hence a rollback journal, truncated and synced at each commit. The database exists only once
+it is seeded whole: it is built beside its place and moved in.
 """
 
 import json
@@ -136,7 +136,7 @@ def engine(path: Path) -> Engine:
     @event.listens_for(made, "connect")
     def _pragmas(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, or DDL escapes the transaction
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA journal_mode=TRUNCATE")  # older ones are in WAL mode
         connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(made, "begin")
@@ -150,7 +150,8 @@ def _seed(path: Path, data: Path) -> None:
     """Build the database beside its place, then move it in; called inside the lock."""
     fresh = path.with_suffix(".new")
     # What a killed seeding left, and the journals of a database that somebody deleted.
-    for left in (fresh, f"{fresh}-journal", f"{path}-wal", f"{path}-shm"):
+    journals = (f"{file}-{end}" for file in (fresh, path) for end in ("journal", "wal", "shm"))
+    for left in (fresh, *journals):
         Path(left).unlink(missing_ok=True)
     building = create_engine(f"sqlite:///{fresh}", poolclass=NullPool)
     with building.begin() as at:

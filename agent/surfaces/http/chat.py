@@ -35,8 +35,8 @@ LINKS = {
     "go_on": {"operationId": "chat_completions", "parameters": {"header.X-Session-Id": "$response.body#/retune/session"}},
 }
 """What an answer leads to."""
-EVENTS = {"type": "string", "description": "With `stream`: chat.completion.chunk events, the last of which holds `retune`, "
-                                           "then `data: [DONE]`."}
+EVENTS = {"description": "With `stream`: chat.completion.chunk events, the last of which holds `retune`, then `data: [DONE]`."}
+"""Without a type: some readers of the file take it for the body's, a text, and some for each event's."""
 SESSION_OUT = {"X-Session-Id": {"description": "The conversation, to go on with.", "schema": {"type": "string"}}}
 
 
