@@ -41,7 +41,7 @@ class Remembering:
     """An encoder that computes a text once; `computed` counts."""
 
     def __init__(self, encoder: Any) -> None:
-        self._encoder, self._known, self.computed = encoder, {}, 0
+        self._encoder, self._known, self.computed, self.reads = encoder, {}, 0, encoder.reads
 
     def embed(self, texts: list[str]) -> np.ndarray:
         for text in texts:
