@@ -19,7 +19,7 @@ EACH = 128
 
 
 def classify(lines: Iterable[str], router: Router, longest: int, threads: int = 1) -> Iterator[dict[str, Any]]:
-    """{"text", "intent", "confidence", "oos", "ranking"} for each line that is not empty; {"line", "error"} for one that no
+    """{"text", "intent", "confidence", "oos", "ranking", "likely"} for each line that is not empty; {"line", "error"} for one that no
     message is made of.
 
     A line is a JSON object with a "text", or else a message as it stands. `intent` is None where none fits; `text` is without
@@ -41,7 +41,7 @@ def _rows(share: list[tuple[int, str]], router: Router, longest: int) -> list[di
 
 def _told(route: Route) -> dict[str, Any]:
     return {"intent": route.intent, "confidence": round(route.confidence, 4), "oos": round(route.oos, 4),
-            "ranking": [[name, round(share, 4)] for name, share in route.ranking]}
+            "ranking": [[name, round(share, 4)] for name, share in route.ranking], "likely": list(route.likely)}
 
 
 def _read(number: int, line: str, longest: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from agent.types import Route
 
 SURE = 0.6  # below it a message does not take the conversation away from a question that is open
 CLARIFY_BELOW = 0.55  # above it two close intents are not asked about
+MOST_OPTIONS = 3
+"""Intents that are asked about at once, where the router holds so many to be likely; else the first two."""
 CARRIED = ("id", "name")  # kinds whose value a follow-up may take from what went before
 
 Read = Callable[..., dict[str, Any]]
@@ -243,9 +245,10 @@ class _Step:
             return Move("refuse", state)
         ranking = self.route.ranking
         if asks_back(self.domain, self.route, self.text):
-            options = (ranking[0][0], ranking[1][0])
-            first, second = (self.domain.intents[option].about for option in options)
-            say = f"I want to be sure I understand. Is it about {first}, or about {second}?"
+            likely = self.route.likely
+            options = likely if 2 <= len(likely) <= MOST_OPTIONS else tuple(name for name, _ in ranking[:2])
+            *first, last = (self.domain.intents[option].about for option in options)
+            say = f"I want to be sure I understand. Is it about {', about '.join(first)}, or about {last}?"
             return Move("clarify", replace(state, options=options, unclear=self.text), say=say)
         return self.start(state, self.domain.intents[self.route.intent])
 

@@ -22,7 +22,7 @@ def test_every_line_gets_its_row_in_order_whatever_the_threads():
     for threads in (1, 2, 5):
         rows = list(classify(lines, Echo(), 1000, threads))
         assert [row["intent"] for row in rows] == [line.split()[0] for line in lines]
-    assert rows[0] == {"text": "w0 where is it", "intent": "w0", "confidence": 0.5, "oos": 0.25, "ranking": [["w0", 0.5]]}
+    assert rows[0] == {"text": "w0 where is it", "intent": "w0", "confidence": 0.5, "oos": 0.25, "ranking": [["w0", 0.5]], "likely": []}
 
 
 def test_json_lines_and_plain_lines_are_read_private_values_go_and_bad_lines_say_why():

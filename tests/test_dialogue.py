@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -407,6 +408,18 @@ CLOSE = to("return_item", 0.45, ("request_refund", 0.40))
 def unclear(text: str = "my order has to go back and I want my money") -> tuple[Talk, Move]:
     talk = Talk(SHOP)
     return talk, talk.say(text, CLOSE)
+
+
+def test_as_many_are_asked_about_as_are_likely_up_to_three():
+    near = Route("return_item", 0.4, (("return_item", 0.4), ("request_refund", 0.35), ("complaint", 0.2), ("thanks", 0.05)), 0.05,
+                 ("return_item", "request_refund", "complaint"))
+    talk = Talk(SHOP)
+    move = talk.say("the lamp does not suit me", near)
+    assert move.kind == "clarify" and move.state.options == near.likely
+    assert all(SHOP.intents[name].about in move.say for name in near.likely) and move.say.count("about") >= 3
+    assert talk.say("the third", to("thanks", 0.3)).intent == "complaint"
+    many = replace(near, likely=("return_item", "request_refund", "complaint", "thanks"))
+    assert Talk(SHOP).say("the lamp does not suit me", many).state.options == ("return_item", "request_refund")
 
 
 def test_two_close_intents_are_asked_about_in_the_domains_words() -> None:
