@@ -63,7 +63,7 @@ class Shared:
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder, self.precision, self.reads = encoder, encoder.precision, encoder.reads
+        self._encoder, self.precision = encoder, encoder.precision
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Future[np.ndarray]] = OrderedDict()
 
@@ -85,6 +85,10 @@ class Shared:
                     self._kept.pop(texts[0], None)
                 found.set_exception(error)
         return found.result()
+
+    def reads(self, texts: Sequence[str]) -> np.ndarray:
+        """As `Encoder.reads`."""
+        return self._encoder.reads(texts)
 
 
 def clip(ids: list[int]) -> list[int]:

@@ -96,7 +96,7 @@ def champion(domain: Domain, settings: Settings, bases: Bases, router: Path, tmp
         file = tmp / "built" / "router" / "head.safetensors"
         labels = json.loads((tmp / "built" / "router" / "router.json").read_text())["labels"]
         order = [labels.index(dict([swapped, swapped[::-1]]).get(name, name)) for name in labels] + [len(labels)]
-        save_file({name: np.ascontiguousarray(value[order]) for name, value in load_file(file).items()}, file)
+        save_file({name: np.ascontiguousarray(value[order[:len(value)]]) for name, value in load_file(file).items()}, file)
     registry = Registry(domain, settings.home)
     made = registry.publish(tmp / "built", {
         "domain": domain.name, "encoder": bases.encoder.fingerprint, "generator": bases.generator.fingerprint,
