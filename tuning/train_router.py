@@ -32,10 +32,10 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
     held: rows for stopping and calibration, else split off. state: a folder for the trainer's states; after a kill the same
     call goes on from the last. curves: a folder for TensorBoard. augment: sees the rows that are trained on, never the held.
     start: a router folder whose adapter and head are gone on from.
-    Equal rows count once; one text with two intents is kept with both, so that neither is sure.
+    Equal rows weigh what they are many, and none of them is held out while another is trained on; one text with two intents is
+    kept with both, so that neither is sure.
     Raises DataError for rows that cannot be trained on, StoreError if a disk is full.
     """
-    rows = list(dict.fromkeys(rows))  # said twice is said once, or the same row would be trained on and held out
     labels = sorted({row.intent for row in rows} - {OOS})
     if len(labels) < 2:
         raise DataError(f"A router needs rows of at least two intents, found {len(labels)}; add rows.")
@@ -48,7 +48,10 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
 
     if recipe.choose == "on":
         recipe = choose.choose(rows, recipe, embed, seed)
-    fit, kept = (list(rows), list(held)) if held else split_rows(rows, recipe.held_out, seed)
+    fit, kept = (list(rows), list(held)) if held else split_rows(list(dict.fromkeys(rows)), recipe.held_out, seed)
+    if not held:  # a row that is there twice weighs twice, and stands on one side alone
+        trained = set(fit)
+        fit = [row for row in rows if row in trained]
     if strange := {row.intent for row in kept} - {OOS, *labels}:
         raise DataError(f"Held-out rows have the intent {min(strange)!r}, which no row to train on has; add rows.")
     if all(row.intent == OOS for row in kept):
