@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.encoder import Encoder
-from agent.errors import DataError
 from agent.models import BaseModel
-from tuning import calibration, finish_router
-from tuning.dataset import OOS, Text, split_rows
+from tuning import calibration, finish_router, train_router
+from tuning.dataset import Text, split_rows
 
 STRENGTH = 30.0
 """Inverse of the penalty."""
@@ -26,9 +25,7 @@ def extend(router: Path, rows: Sequence[Text], base: BaseModel, out: Path, held_
     no longer read beside the tuned one. Raises DataError for rows of fewer than two intents.
     """
     rows = list(dict.fromkeys(rows))
-    labels = sorted({row.intent for row in rows} - {OOS})
-    if len(labels) < 2:
-        raise DataError(f"A router needs rows of at least two intents, found {len(labels)}; add rows.")
+    labels = train_router.labels_of(rows)
     fit, held = split_rows(rows, held_out, seed)
     old = json.loads((router / "router.json").read_text(encoding="utf-8"))
     adapter = router / "adapter" if old.get("encoder", "tuned") == "tuned" else None

@@ -36,9 +36,7 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
     kept with both, so that neither is sure.
     Raises DataError for rows that cannot be trained on, StoreError if a disk is full.
     """
-    labels = sorted({row.intent for row in rows} - {OOS})
-    if len(labels) < 2:
-        raise DataError(f"A router needs rows of at least two intents, found {len(labels)}; add rows.")
+    labels = labels_of(rows)
     plain: list[Encoder] = []
 
     def embed(texts: Sequence[str]) -> np.ndarray:
@@ -66,6 +64,14 @@ def train(rows: Sequence[Text], recipe: RouterRecipe, base: BaseModel, seed: int
         head = yield from _fit(job, [*fit, *kept], None, out, state and state / "again")
         finish_router.take_over(first, out, *head.tuned, head.centres, head.plain)
         shutil.rmtree(first)
+
+
+def labels_of(rows: Sequence[Text]) -> list[str]:
+    """The intents that a router of these rows knows, in its order; DataError if they are fewer than two."""
+    labels = sorted({row.intent for row in rows} - {OOS})
+    if len(labels) < 2:
+        raise DataError(f"A router needs rows of at least two intents, found {len(labels)}; add rows.")
+    return labels
 
 
 @dataclass(frozen=True, slots=True)
